@@ -31,8 +31,8 @@ def key(*parts: str | Path) -> str:
 def directory(name: str, make: Callable[[Path], None]) -> Path:
     """The directory `name`, filled by `make` if no earlier run has.
 
-    Two runs at once: the second waits for the first. It is made at its final place, since a Python environment
-    knows its own path, and is complete only with its marker: what a killed run left is thrown away.
+    Two runs at once: the second waits for the first. It is made at its final place, since a Python
+    environment knows its own path, and is complete only with its marker: half a one is thrown away.
     """
     path = root() / name
     marker = path / ".complete"

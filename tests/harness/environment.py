@@ -72,7 +72,8 @@ def environment(python: str) -> Path:
     def make(path: Path) -> None:
         run(f"making an environment for Python {version}", [python, "-m", "venv", str(path)])
         pip = [str(path / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check"]
-        run("installing the locked packages", [*pip, "--require-hashes", "--only-binary=:all:", "-r", str(LOCK)])
+        options = ["--require-hashes", "--only-binary=:all:", "--requirement", str(LOCK)]
+        run("installing the locked packages", [*pip, *options])
 
     return cache.directory(f"python-{version}-{cache.key(LOCK, python)}", make)
 

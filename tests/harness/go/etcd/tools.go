@@ -1,0 +1,8 @@
+//go:build tools
+
+// Package tools names the programs that the tests build from this module; go.mod and go.sum pin them.
+package tools
+
+import (
+	_ "go.etcd.io/etcd/server/v3"
+)
