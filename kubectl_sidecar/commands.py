@@ -1,0 +1,311 @@
+"""Start the stages of a pipeline, bound them, and end them with everything they started."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import logging
+import os
+import re
+import resource
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kubectl_sidecar.errors import RefreshFailed
+from kubectl_sidecar.shutdown import Wakeup, kill_group, signal_name, terminate_group, wait_for
+
+
+@contextlib.contextmanager
+def _without_asyncio() -> Iterator[None]:
+    """Let sh 2.4 be imported without the two modules that it needs only for `await` and for `__version__`.
+
+    They are 5.4 MB of private memory, in every Pod. Nothing that is imported already is touched.
+    """
+
+    def get_running_loop() -> None:
+        raise RuntimeError("no running event loop")
+
+    def version(_: str) -> str:
+        return "2.4"
+
+    stubs = {
+        "asyncio": {"Queue": object, "get_running_loop": get_running_loop},
+        "importlib.metadata": {"version": version, "PackageNotFoundError": ImportError},
+    }
+    added = [name for name in stubs if name not in sys.modules]
+    for name in added:
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(stubs[name])
+    try:
+        yield
+    finally:
+        for name in added:
+            del sys.modules[name]
+
+
+with _without_asyncio():
+    import sh
+
+STDERR_LIMIT = 8192
+"""Bytes kept of what a stage writes to stderr: the last ones, because that is where programs say why they ended."""
+
+# Facts about sh 2.4.0 behind the options: without _tty_out=False the output is a terminal and jq colours it; _bg_exc
+# would print tracebacks; an exit status outside _ok_code raises an exception that holds the output; _close_fds costs
+# 0.4 ms, and every descriptor that Python opens is close-on-exec; the default _log_msg logs the whole command line.
+# `_timeout` is not used: it adds 100 ms to every command, and signals only the one process.
+_START: dict[str, Any] = {
+    "_bg": True,
+    "_bg_exc": False,
+    "_tty_out": False,
+    "_new_group": True,
+    "_close_fds": False,
+    "_ok_code": range(-64, 256),
+    "_internal_bufsize": 0,
+    "_log_msg": lambda _ran, _call_args, pid=None: f"pid {pid}",
+}
+# What OProc.__init__ of sh 2.4.0 has open when fork or exec fails.
+_PIPES = ("session_pipe_read", "session_pipe_write", "exc_pipe_read", "exc_pipe_write")
+_CHILD_ENDS = ("_stdin_child_fd", "_stdout_child_fd", "_stderr_child_fd")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the stages of a pipeline ended, in their order."""
+
+    why: Literal["exited", "timeout", "stopped"]
+    statuses: tuple[int, ...]
+    """Exit statuses; a negative one is the signal that killed the stage."""
+    stderrs: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Started:
+    """One running stage, the leader of its own process group."""
+
+    process: Any
+    pid: int
+    stderr: int
+    pidfd: int | None = None
+    """None: it had ended, and sh's thread had reaped it, before it could be opened."""
+    tail: bytearray = field(default_factory=bytearray)
+
+    def drain(self) -> bool:
+        """Take what there is on stderr and keep the end of it; False when there can be no more."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.stderr, 65536):
+                self.tail += data
+                del self.tail[:-STDERR_LIMIT]
+            return False
+        return True
+
+    def has_ended(self) -> bool:
+        return self.pidfd is None or bool(wait_for([self.pidfd], 0))
+
+    def status(self) -> int:
+        """Reap it and join sh's threads; break sh's one reference cycle, 57 KB a pipeline for the garbage collector."""
+        if self.process.process.command is not None:
+            self.process.wait()
+            self.process.process.command = None
+        return int(self.process.process.exit_code)
+
+
+class Children:
+    """The processes of this program, so that orphans can be told from them, and all be killed at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._groups: set[int] = set()
+        logging.getLogger("sh").setLevel(logging.WARNING)
+
+    def start(self, argv: Sequence[str], options: dict[str, Any]) -> Any:
+        """Start one program; raises RefreshFailed when it cannot be started."""
+        # One at a time: sh switches the garbage collector off around its fork, and the reaper must know every child.
+        with self._lock:
+            try:
+                process = sh.Command(argv[0])(*argv[1:], **_START, **options)
+            except sh.CommandNotFound as error:
+                raise RefreshFailed(f"{argv[0]}: no such program on PATH") from error
+            except (sh.ForkException, OSError, RuntimeError) as error:
+                _tidy_after(error)
+                # A ForkException is the child's traceback; its last line ends in "[Errno 8] Exec format error: b'/path'".
+                last_line = str(error).strip().rpartition("\n")[2]
+                reason = re.sub(r"^\s*\w+Error: |\[Errno \d+\] |: b'.*", "", last_line)
+                raise RefreshFailed(f"{argv[0]}: cannot be started: {reason}") from error
+            self._groups.add(process.pid)
+            return process
+
+    def forget(self, group: int) -> None:
+        with self._lock:
+            self._groups.discard(group)
+
+    def kill_all(self) -> None:
+        """End every group at once, without grace."""
+        for group in list(self._groups):
+            kill_group(group)
+
+    def reap_orphans(self) -> bool:
+        """Reap what ended of the processes that we inherited as PID 1; False: look again soon.
+
+        waitid() shows one ended child at a time. When it is one of ours, which sh must reap, orphans may hide behind it.
+        """
+        with self._lock:
+            while True:
+                try:
+                    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                except ChildProcessError:
+                    return True
+                if ended is None:
+                    return True
+                if ended.si_pid in self._groups:
+                    return False
+                os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _tidy_after(error: BaseException) -> None:
+    """Undo what sh 2.4.0 leaves when it cannot start a program: gc off, open descriptors, a process.
+
+    Under a limit on processes every failed start would otherwise cost up to nine descriptors and a zombie, for ever.
+    """
+    gc.enable()
+    trace = error.__traceback__
+    while trace is not None and "session_pipe_read" not in trace.tb_frame.f_code.co_varnames:
+        trace = trace.tb_next
+    if trace is None:
+        return
+    names = trace.tb_frame.f_locals
+    started = vars(names["self"])
+    if (pid := started.get("pid")) is None:  # fork, or a pipe for it, failed
+        left_open = [names.get(name) for name in _PIPES] + [started.get(name) for name in _CHILD_ENDS]
+    else:
+        left_open = [names[name] for name in _PIPES[:2]] if isinstance(error, sh.ForkException) else []
+        kill_group(pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    for fd in left_open:
+        if fd is not None:
+            os.close(fd)
+
+
+class Running:
+    """The started stages of one pipeline: `argv | argv | ... > stdout`; stdin None: /dev/null.
+
+    Use it as a context manager: whatever happens in the block, no process outlives it.
+    """
+
+    def __init__(
+        self,
+        children: Children,
+        argvs: Sequence[Sequence[str]],
+        environment: Mapping[str, str],
+        *,
+        stdin: int | None,
+        stdout: int,
+        max_output: int | None,
+        grace: float,
+    ) -> None:
+        self._children = children
+        self._grace = grace
+        self._stages: list[_Started] = []
+        source = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) if stdin is None else stdin
+        try:
+            for position, argv in enumerate(argvs):
+                last = position == len(argvs) - 1
+                read, write = (-1, stdout) if last else os.pipe2(os.O_CLOEXEC)
+                try:
+                    self._start(argv, environment, source, write, max_output if last else None)
+                finally:
+                    # The stages hold their ends now: end of file and SIGPIPE must reach them, not us.
+                    for fd in {source, write} - {stdin, stdout}:
+                        os.close(fd)
+                    source = read
+        except BaseException:
+            if source not in (stdin, -1):
+                os.close(source)
+            self.close()
+            raise
+
+    def _start(
+        self, argv: Sequence[str], environment: Mapping[str, str], stdin: int, stdout: int, limit: int | None
+    ) -> None:
+        errors, write_errors = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(write_errors, True)
+        options = {"_in": stdin, "_out": stdout, "_err": write_errors, "_env": environment}
+        if limit is not None:
+            # It fails the write that would pass the limit; one byte more tells "too large" from "just fits".
+            options["_preexec_fn"] = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit + 1, limit + 1))
+        try:
+            process = self._children.start(argv, options)
+        except BaseException:
+            os.close(errors)
+            raise
+        finally:
+            os.close(write_errors)
+        stage = _Started(process, process.pid, errors)
+        self._stages.append(stage)
+        with contextlib.suppress(ProcessLookupError):
+            stage.pidfd = os.pidfd_open(process.pid)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def finish(self, stop: Wakeup, seconds: float) -> Ended:
+        """Wait until every stage has ended, but not past `stop` or `seconds`; then nothing of the pipeline lives on."""
+        why = self._wait(stop, time.monotonic() + seconds)
+        stages = list(self._stages)
+        self.close()
+        statuses = tuple(stage.status() for stage in stages)
+        return Ended(why, statuses, tuple(stage.tail.decode(errors="replace") for stage in stages))
+
+    def _wait(self, stop: Wakeup, deadline: float) -> Literal["exited", "timeout", "stopped"]:
+        open_errors = {stage.stderr: stage for stage in self._stages}
+        while alive := [stage.pidfd for stage in self._stages if stage.pidfd is not None and not stage.has_ended()]:
+            ready = wait_for([*alive, *open_errors, stop], deadline - time.monotonic())
+            if stop.fileno() in ready:
+                return "stopped"
+            if not ready:
+                return "timeout"
+            for fd in ready & open_errors.keys():
+                if not open_errors[fd].drain():
+                    del open_errors[fd]
+            last = self._stages[-1]
+            if last.has_ended() and last.status():
+                # The refresh has failed: what the others still do can only delay the next attempt.
+                return "exited"
+        return "exited"
+
+    def close(self) -> None:
+        """End every stage and its group: SIGTERM, `grace`, SIGKILL. What a stage left running in its group goes too:
+
+        it would hold the output open and go on writing to it after it was published.
+        """
+        alive = [stage.pidfd for stage in self._stages if stage.pidfd is not None and not stage.has_ended()]
+        if alive:
+            for stage in self._stages:
+                terminate_group(stage.pid)
+            deadline = time.monotonic() + self._grace
+            while alive and (left := deadline - time.monotonic()) > 0:
+                alive = [fd for fd in alive if fd not in wait_for(alive, left)]
+        for stage in self._stages:
+            kill_group(stage.pid)
+        for stage in self._stages:
+            stage.status()
+            stage.drain()
+            self._children.forget(stage.pid)
+            os.close(stage.stderr)
+            if stage.pidfd is not None:
+                os.close(stage.pidfd)
+        self._stages.clear()
+
+
+def status_text(status: int) -> str:
+    """exited with 5; killed by SIGKILL."""
+    return f"exited with {status}" if status >= 0 else f"killed by {signal_name(-status)}"

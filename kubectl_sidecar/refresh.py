@@ -1,0 +1,164 @@
+"""One refresh: run the pipeline of a task, and publish what it wrote if all of it succeeded."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from kubectl_sidecar.commands import Children, Running
+from kubectl_sidecar.diagnosis import failed_stages, is_not_found, one_line, reason
+from kubectl_sidecar.durations import format_duration
+from kubectl_sidecar.errors import NotFound, RefreshFailed
+from kubectl_sidecar.publish import Published, Staged, remove
+from kubectl_sidecar.shutdown import Stopping, Wakeup, wait_for
+from kubectl_sidecar.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds refreshes beside their own timeouts."""
+
+    grace: float = 2.0
+    """Seconds between SIGTERM and SIGKILL."""
+    max_output: int = 16 << 20
+    """Bytes."""
+    concurrency: int = 2
+    """Pipelines at once: each costs kubectl's 46 MB."""
+
+
+class Document:
+    """What a source wrote, kept in memory for the tasks that share it, until the last of them lets go of it."""
+
+    def __init__(self) -> None:
+        self.file: BinaryIO = os.fdopen(os.memfd_create("document", os.MFD_CLOEXEC), "wb+", buffering=0)
+        self.took = 0.0
+        """Seconds that it took to fetch."""
+
+    def open(self) -> BinaryIO:
+        """Open it once more, to be read from its start."""
+        return open(f"/proc/self/fd/{self.file.fileno()}", "rb", buffering=0)
+
+    def copy_to(self, stdout: int, limit: int) -> None:
+        """Write it as it is; raises RefreshFailed when it is larger than `limit` bytes."""
+        size = os.fstat(self.file.fileno()).st_size
+        if size > limit:
+            raise _too_large(limit)
+        offset = 0
+        while offset < size:
+            offset += os.sendfile(stdout, self.file.fileno(), offset, size - offset)
+
+
+class Slots:
+    """A semaphore whose wait ends with the program, and that knows when a holder is stuck."""
+
+    # Beyond what bounds a refresh itself: a hung file system is the only thing left.
+    _STUCK_AFTER = 60.0
+
+    def __init__(self, count: int) -> None:
+        self._free = os.eventfd(count, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+        self._deadlines: dict[int, float] = {}
+
+    @contextlib.contextmanager
+    def held(self, stop: Wakeup, seconds: float) -> Iterator[None]:
+        """Hold one of the slots, for about `seconds` at most; raises Stopping when `stop` is set before."""
+        self._take(stop)
+        self._deadlines[threading.get_ident()] = time.monotonic() + seconds + self._STUCK_AFTER
+        try:
+            yield
+        finally:
+            del self._deadlines[threading.get_ident()]
+            os.eventfd_write(self._free, 1)
+
+    def _take(self, stop: Wakeup) -> None:
+        while stop.fileno() not in wait_for([self._free, stop], None):
+            with contextlib.suppress(BlockingIOError):  # another thread was faster
+                os.eventfd_read(self._free)
+                return
+        raise Stopping
+
+    def stuck(self) -> bool:
+        """Tell whether a refresh is far past its time."""
+        now = time.monotonic()
+        return any(deadline < now for deadline in list(self._deadlines.values()))
+
+
+class Refresher:
+    """Runs refreshes for any number of threads, `Limits.concurrency` of them at once."""
+
+    def __init__(self, root: str, environment: Mapping[str, str], children: Children, limits: Limits) -> None:
+        self._root = root
+        self._environment = environment
+        self._children = children
+        self._limits = limits
+        self.slots = Slots(limits.concurrency)
+
+    def refresh(self, task: Task, stop: Wakeup, source: Callable[[], Document | None] = lambda: None) -> Published:
+        """Run all stages, or those after the source on the document that `source` returns, and publish.
+
+        Raises RefreshFailed, and the output is as it was. Raises Stopping when `stop` is set.
+        """
+        # A shared source may take the timeout once more, in the hands of another task.
+        longest = 2 * (task.timeout + self._limits.grace)
+        with self.slots.held(stop, longest), Staged(self._root, task.output, task.mode) as staged:
+            try:
+                self._write(task, stop, source(), staged.fd)
+            except NotFound:
+                if task.on_missing == "keep":
+                    raise
+                return Published(remove(self._root, task.output), None, None)
+            if staged.size() == 0:
+                raise RefreshFailed("nothing was written, and an empty output is never published")
+            return staged.publish()
+
+    def fetch(self, task: Task, stop: Wakeup) -> Document:
+        """Run the source of a task alone; raises as refresh() does, and NotFound."""
+        document, started = Document(), time.monotonic()
+        self._run([task.stages[0].argv], None, document.file.fileno(), task.timeout, stop, limit=None)
+        document.took = time.monotonic() - started
+        return document
+
+    def _write(self, task: Task, stop: Wakeup, document: Document | None, stdout: int) -> None:
+        argvs = [stage.argv for stage in task.stages]
+        limit = self._limits.max_output
+        if document is None:
+            self._run(argvs, None, stdout, task.timeout, stop, limit)
+        elif rest := argvs[1:]:
+            with document.open() as stdin:
+                self._run(rest, stdin.fileno(), stdout, max(task.timeout - document.took, 0), stop, limit)
+        else:
+            document.copy_to(stdout, limit)
+
+    def _run(
+        self,
+        argvs: Sequence[Sequence[str]],
+        stdin: int | None,
+        stdout: int,
+        timeout: float,
+        stop: Wakeup,
+        limit: int | None,
+    ) -> None:
+        running = functools.partial(
+            Running, self._children, argvs, self._environment, stdin=stdin, stdout=stdout, max_output=limit
+        )
+        with running(grace=self._limits.grace) as stages:
+            ended = stages.finish(stop, timeout)
+        if ended.why == "stopped":
+            raise Stopping
+        if ended.why == "timeout":
+            said = "".join(f": {text}" for text in map(one_line, ended.stderrs) if text)
+            raise RefreshFailed(f"timed out after {format_duration(timeout)} (@timeout, --timeout){said}")
+        if limit is not None and os.fstat(stdout).st_size > limit:
+            raise _too_large(limit)
+        if failed := failed_stages(ended):
+            missing = 0 in failed and is_not_found(argvs[0], ended.stderrs[0])
+            raise (NotFound if missing else RefreshFailed)(reason(argvs, ended))
+
+
+def _too_large(limit: int) -> RefreshFailed:
+    return RefreshFailed(f"wrote more than {limit} bytes (--max-output)")

@@ -1,0 +1,76 @@
+"""The private directory of this container: kubectl's cache and the status file live there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+
+_PREFIX = "kubectl-sidecar-"
+
+
+def candidates(environ: Mapping[str, str]) -> list[str]:
+    """Where it may be, best first.
+
+    /dev/shm is the last one: it is there and writable in every container, also with a read-only root file system, but
+    it is memory, and the containers of a Pod share it.
+    """
+    parents = [environ.get("TMPDIR") or "/tmp", "/tmp", "/dev/shm"]  # noqa: S108 (checked for its owner in _usable)
+    return [f"{parent}/{_PREFIX}{os.geteuid()}-{_container()}" for parent in dict.fromkeys(parents)]
+
+
+def _container() -> int:
+    """A number that the processes of this container have in common, and no two containers: their mount namespace."""
+    return os.stat("/proc/self/ns/mnt").st_ino
+
+
+@contextlib.contextmanager
+def runtime_directory(environ: Mapping[str, str]) -> Iterator[str | None]:
+    """Make the directory for the duration of the block, or yield None where nothing is writable.
+
+    A second kubectl-sidecar in the same container gets a directory with a number behind its name. What killed ones left
+    is removed: nobody holds its lock.
+    """
+    for path in candidates(environ):
+        for name in (path, f"{path}.2", f"{path}.3", f"{path}.4"):
+            with contextlib.suppress(OSError):
+                fd = _take(name)
+                break
+        else:
+            continue
+        try:
+            _remove_abandoned(os.path.dirname(path))
+            yield name
+        finally:
+            shutil.rmtree(name, ignore_errors=True)
+            os.close(fd)
+        return
+    yield None
+
+
+def _take(path: str) -> int:
+    """Make and lock a directory; raises OSError when that cannot be, or when it is somebody else's."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        owner = os.fstat(fd)
+        if owner.st_uid != os.geteuid() or stat.S_IMODE(owner.st_mode) != 0o700 or not os.access(path, os.W_OK):
+            raise PermissionError(path)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _remove_abandoned(parent: str) -> None:
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(f"{_PREFIX}{os.geteuid()}-"):
+                with contextlib.suppress(OSError):
+                    os.close(_take(entry.path))
+                    shutil.rmtree(entry.path, ignore_errors=True)
