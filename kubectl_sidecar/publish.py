@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from kubectl_sidecar.errors import RefreshFailed
+from kubectl_sidecar.lean import without
+
+# CPython's own SHA-256 instead of OpenSSL's: libcrypto is 3.4 MB for the few kilobytes that are hashed.
+with without({"_hashlib": None}):
+    import hashlib
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STAGED = re.compile(r"\.kubectl-sidecar-[0-9a-f]{16}\.staged")
@@ -90,11 +93,12 @@ class Staged:
                 digest.update(block)
             size = self.size()
             if changed := not self._same_as_output():
-                # Reports the write errors that a file system kept for later, and survives a crash of the node.
-                if durable:
-                    os.fsync(self.fd)
                 os.rename(self._named(), self._entry, src_dir_fd=self._parent, dst_dir_fd=self._parent)
                 self._name = None
+                if durable:
+                    # For a crash of the node; afterwards, because the reader need not wait for the disk.
+                    with contextlib.suppress(OSError):
+                        os.fsync(self.fd)
             return Published(changed, size, digest.hexdigest())
 
     def _named(self) -> str:
@@ -118,7 +122,6 @@ class Staged:
             offset = 0
             while copied := os.sendfile(self.fd, unnamed, offset, 1 << 30):
                 offset += copied
-            os.fsync(self.fd)
         finally:
             os.close(unnamed)
 
@@ -182,10 +185,9 @@ def _open_parent(root: str, output: str, *, make: bool = True) -> int:
 
     Directories below `root` are made as needed. An absolute output's directory must exist.
     """
-    path = PurePath(os.path.dirname(output))
-    absolute = path.is_absolute()
+    absolute = output.startswith("/")
     fd = os.open("/" if absolute else root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in path.parts[1:] if absolute else path.parts:
+    for part in filter(None, os.path.dirname(output).split("/")):
         outer = fd
         try:
             if make and not absolute:

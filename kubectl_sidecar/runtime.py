@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 
@@ -45,7 +44,7 @@ def runtime_directory(environ: Mapping[str, str]) -> Iterator[str | None]:
             _remove_abandoned(os.path.dirname(path))
             yield name
         finally:
-            shutil.rmtree(name, ignore_errors=True)
+            _remove(name)
             os.close(fd)
         return
     yield None
@@ -73,4 +72,10 @@ def _remove_abandoned(parent: str) -> None:
             if entry.name.startswith(f"{_PREFIX}{os.geteuid()}-"):
                 with contextlib.suppress(OSError):
                     os.close(_take(entry.path))
-                    shutil.rmtree(entry.path, ignore_errors=True)
+                    _remove(entry.path)
+
+
+def _remove(path: str) -> None:
+    import shutil  # it loads three compression libraries, and is needed at the end only
+
+    shutil.rmtree(path, ignore_errors=True)
