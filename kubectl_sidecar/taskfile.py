@@ -1,0 +1,280 @@
+"""Task files and lines to tasks, or all their problems at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import yaml
+
+from kubectl_sidecar.errors import InvalidInput, Problem
+from kubectl_sidecar.pipeline import EXAMPLES, SETTINGS, Directives, Parser, Pipeline, did_you_mean
+from kubectl_sidecar.places import Finding, Fixed, Position, Text, quoted, visible
+from kubectl_sidecar.tasklines import LineFile, Source, read_source
+from kubectl_sidecar.tasks import Defaults, Task, output_clashes
+from kubectl_sidecar.words import Tokenizer
+
+__all__ = ["Source", "load_tasks", "read_source"]
+
+_AS_BLOCK = "write the task as a block, - | or run: |"
+_CUT = re.compile(r"[ \t]+(?=#)")
+_TASK_LINE = re.compile(r"[ \t]*(?:-[ \t]|run:)")
+_DEEPEST = 8
+_DEFAULT_KEYS = {
+    "every": "every",
+    "timeout": "timeout",
+    "mode": "mode",
+    "onMissing": "on_missing",
+    "watch": "watch",
+}
+_TASK_KEYS = {**_DEFAULT_KEYS, "optional": "optional"}
+_KINDS = {yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list"}
+
+
+def load_tasks(sources: Sequence[Source], environ: Mapping[str, str], defaults: Defaults) -> tuple[Task, ...]:
+    """Raise InvalidInput with every problem of every source."""
+    findings: list[list[Finding]] = []
+    tasks: list[Task] = []
+    owners: list[list[Finding]] = []
+    for source in sources:
+        findings.append([])
+        if not source.problems:
+            reader = (_YamlFile if source.yaml else LineFile)(source, environ, defaults, findings[-1])
+            tasks += reader.load()
+            owners += [findings[-1]] * (len(tasks) - len(owners))
+    for index, text in output_clashes(tasks):
+        owners[index].append((tasks[index].output_where, text))
+    problems = [
+        problem
+        for source, found in zip(sources, findings, strict=True)
+        for problem in _problems(source, found)
+    ]
+    if problems:
+        raise InvalidInput(problems)
+    return tuple(tasks)
+
+
+def _problems(source: Source, findings: list[Finding]) -> list[Problem]:
+    findings.sort(key=lambda finding: (finding[0].line, finding[0].column))
+    return [*source.problems, *(position.problem(text) for position, text in findings)]
+
+
+class _Composer(yaml.SafeLoader):
+    """Nodes without what a task file has no use for, and no deeper than it can be."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _refuse("anchors and aliases are not known here; write the value itself", event)
+        if getattr(event, "tag", None):
+            raise _refuse("tags are not known here; write the value without", event)
+        if self._depth == _DEEPEST:
+            raise _refuse(f"expected tasks, but {_DEEPEST} levels of nesting came", event)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _refuse(text: str, event: yaml.Event) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=text, problem_mark=event.start_mark)
+
+
+class _YamlFile(LineFile):
+    """The same tasks, and defaults for all of them, as YAML."""
+
+    def _normalise(self) -> None:
+        self._text = self._text.replace("\r\n", "\n")
+
+    def _tasks(self) -> Iterator[Task]:
+        self._all = self._whole()
+        root = self._compose()
+        if root is None:
+            return
+        keys = self._mapping(root, {**_DEFAULT_KEYS, "tasks": ""}, "the file")
+        tasks = keys.pop("tasks", None)
+        said = self._settings(keys)
+        given = {
+            name: value for name, value in asdict(said).items() if value is not None and name != "optional"
+        }
+        self._defaults = replace(self._defaults, **given)
+        if isinstance(tasks, yaml.SequenceNode):
+            for node in tasks.value:
+                yield from self._item(node)
+        elif tasks or isinstance(root, yaml.MappingNode):
+            self._wrong(tasks or root, "tasks:", "a list of tasks")
+
+    def _compose(self) -> yaml.Node | None:
+        composer = None
+        try:
+            composer = _Composer(self._text)
+            return composer.get_single_node()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            self._syntax(mark.index if mark else 0, error.problem or str(error))
+        except yaml.reader.ReaderError as error:
+            self._syntax(error.position, "expected text, but a control character came")
+        except (ValueError, OverflowError):
+            # PyYAML lets these out for escapes and versions with impossible numbers.
+            self._syntax(composer.index if composer else 0, "a number is too large here")
+        return None
+
+    def _syntax(self, index: int, text: str) -> None:
+        position = self._all.at(min(index, len(self._text)))
+        hint = f"; in a task, {_AS_BLOCK}" if _TASK_LINE.match(position.text) else ""
+        self._find(position, f"not YAML: {visible(text)}{hint}")
+
+    def _wrong(self, node: yaml.Node, key: str, expected: str) -> None:
+        came = _KINDS.get(type(node)) or quoted(str(node.value))
+        self._find(
+            self._at(node), f"{key} expected {expected}, but {came if node.value != '' else 'nothing'} came"
+        )
+
+    def _at(self, node: yaml.Node) -> Position:
+        return self._all.at(min(node.start_mark.index, len(self._text)))
+
+    def _mapping(self, node: yaml.Node, known: Iterable[str], what: str) -> dict[str, yaml.Node]:
+        """Return the known keys that came, with their values."""
+        found: dict[str, yaml.Node] = {}
+        if not isinstance(node, yaml.MappingNode):
+            self._wrong(node, f"{what}:", f"a mapping with {', '.join(known)}")
+            return found
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            if name in found:
+                self._find(self._at(key), f"the key {name} came before; leave one of them out")
+            elif name in known:
+                found[name] = value
+            elif " " in name:
+                self._find(
+                    self._all.at(key.end_mark.index), f"a plain YAML value cannot hold `: `; {_AS_BLOCK}"
+                )
+            else:
+                guess = did_you_mean(name, known)
+                self._find(self._at(key), f"unknown key {quoted(name)}{guess}; there are {', '.join(known)}")
+        return found
+
+    def _settings(self, nodes: Mapping[str, yaml.Node]) -> Directives:
+        said = {_TASK_KEYS[key]: self._setting(key, node) for key, node in nodes.items() if key in _TASK_KEYS}
+        return Directives(**said)
+
+    def _setting(self, key: str, node: yaml.Node) -> Any:
+        name = _TASK_KEYS[key]
+        kind = node.tag.rpartition(":")[2]
+        if name not in SETTINGS:
+            if kind == "bool":
+                return node.value.lower() in ("yes", "true", "on")
+            self._wrong(node, f"{key}:", "true or false")
+        elif kind in ("map", "seq", "null"):
+            self._wrong(node, f"{key}:", f"a value such as {EXAMPLES[name]}")
+        elif name == "mode" and kind == "int" and node.value.isdigit() and not node.value.startswith("0"):
+            self._find(self._at(node), f"mode: {node.value} is a decimal number in YAML; write 0{node.value}")
+        else:
+            try:
+                return SETTINGS[name](node.value)
+            except ValueError as error:
+                self._find(self._at(node), f"{key}: {visible(str(error))}")
+        return None
+
+    def _item(self, node: yaml.Node) -> Iterator[Task]:
+        if isinstance(node, yaml.ScalarNode):
+            pipeline = self._pipeline(node, output=True)
+            if pipeline:
+                yield from self._task(pipeline, pipeline.directives, pipeline.output, pipeline.output_where)
+            return
+        before = len(self._findings)
+        keys = self._mapping(node, ("run", "output", *_TASK_KEYS), "a task")
+        said = self._settings(keys)
+        run, output = keys.get("run"), keys.get("output")
+        if output:
+            self._check_output(output)
+        if not run and len(self._findings) == before:
+            self._find(self._at(node), "the task has no run:, the pipeline that makes its output")
+        pipeline = self._pipeline(run, output=not output) if run else None
+        if pipeline:
+            self._check_said_once(pipeline.directives, keys)
+        if pipeline and len(self._findings) == before:
+            path, where = (
+                (output.value, self._at(output)) if output else (pipeline.output, pipeline.output_where)
+            )
+            yield from self._task(pipeline, _merge(pipeline.directives, said), path, where)
+
+    def _check_output(self, node: yaml.Node) -> None:
+        if not isinstance(node, yaml.ScalarNode) or not node.value:
+            self._wrong(node, "output:", "the path of a file")
+        elif "$" in node.value:
+            self._find(self._at(node), "variables are not expanded in output:; write > PATH in run: instead")
+        elif self._unusable(node.value):
+            self._find(self._at(node), "output: expected text, but a character came that no path can hold")
+
+    def _check_said_once(self, directives: Directives, keys: Mapping[str, yaml.Node]) -> None:
+        for key, node in keys.items():
+            name = _TASK_KEYS.get(key)
+            if name and getattr(directives, name) is not None:
+                directive = "@" + name.replace("_", "-")
+                self._find(
+                    self._at(node), f"{key}: is given by {directive} in run: as well; leave one of them out"
+                )
+
+    def _pipeline(self, node: yaml.Node, *, output: bool) -> Pipeline | None:
+        if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
+            self._wrong(node, "a task:", "a line such as kubectl … | jq … > PATH")
+            return None
+        if problem := self._unusable(node.value):
+            self._find(self._at(node), problem[1])
+            return None
+        raw = self._text[node.start_mark.index : node.end_mark.index]
+        if node.style in (None, ">", "'") and "\\\n" in raw:
+            position = self._all.at(node.start_mark.index + raw.index("\\\n"))
+            self._find(position, f"YAML joins these lines and keeps the backslash; {_AS_BLOCK}")
+            return None
+        return self._one_line(node, self._placed(node, raw), output=output)
+
+    def _one_line(self, node: yaml.ScalarNode, text: Text, *, output: bool) -> Pipeline | None:
+        findings: list[Finding] = []
+        lines = list(Tokenizer(text, self._environ, findings).lines())
+        cut = _CUT.match(self._text, node.end_mark.index)
+        if node.style is None and cut and any(line.unfinished for line in lines):
+            self._find(self._all.at(cut.end()), f"a plain YAML value ends at ` #`; {_AS_BLOCK}")
+            return None
+        pipelines = [Parser(line, text, findings).parse(output=output) for line in lines]
+        if not findings and len(lines) != 1:
+            where = text.at(lines[1].tokens[0].start) if lines else self._at(node)
+            findings.append(
+                (
+                    where,
+                    f"expected one task, but {len(lines) or 'none'} came; write each as an item of its own",
+                )
+            )
+        self._findings += findings
+        return None if findings else pipelines[0]
+
+    def _placed(self, node: yaml.ScalarNode, raw: str) -> Text:
+        """Find where each character of the value stands, unless YAML changed more than its indentation."""
+        start = self._at(node)
+        shown = self._all.lines
+        first, column = start.line, start.column - 1
+        if node.style == "|":
+            first += 1
+            line = next((line for line in node.value.split("\n") if line), "")
+            column = next((len(text) - len(line) for text in shown[first - 1 :] if text.strip()), 0)
+        elif raw[1:-1] == node.value:
+            column += 1
+        lines = node.value.split("\n")
+        same = all(
+            line == text[column:][: len(line)] for line, text in zip(lines, shown[first - 1 :], strict=False)
+        )
+        return (
+            Text(node.value, replace(start, line=first), shown, column=column)
+            if same
+            else Fixed(node.value, start)
+        )
+
+
+def _merge(directives: Directives, said: Directives) -> Directives:
+    given = {name: value for name, value in asdict(said).items() if value is not None}
+    return replace(directives, **given)
