@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from kubectl_sidecar import refusals
 from kubectl_sidecar.places import quoted
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]*"
@@ -18,30 +19,11 @@ _PLAIN_DOUBLE_DEFAULT = re.compile(r"[^}'\"\\$`]+")
 _NESTED_QUOTES = re.compile(r"\"([A-Za-z0-9 _/@%+-]*)\"")
 _VARIABLE = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})(\}}|:-))")
 _NAME_GOES_ON = re.compile(r"(?:\\\n)+[A-Za-z0-9_]")
-_KUBERNETES = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _MOST_NESTED = 20
 
-_DOLLARS = {
-    "$((": "$((…)) is arithmetic, which needs a shell; use bash -c '…' as a stage",
-    "$(": "$(…) runs a command, which needs a shell; use bash -c '…' as a stage",
-    "$[": "$[ is arithmetic in bash but not in sh; write '$['",
-    "${": "only $NAME, ${NAME} and ${NAME:-word} are known here; for anything else use bash -c '…' as a stage",
-    "$'": "$'…' means something in bash only; write the characters themselves in '…'",
-    '$"': '$"…" means something in bash only; write "…"',
-    "$\\\n": "a line ends between $ and a name; put them in one line, or write '$'",
-}
-_DOLLAR = re.compile("|".join(map(re.escape, _DOLLARS)))
-_PARAMETER = re.compile(r"\$[0-9@*#?$!-]")
-_BARE_DEFAULT = "{} in a default word is read differently by different shells; put the word in double quotes"
-_DOUBLE_DEFAULT = (
-    "{} in a default word inside double quotes is read differently by different shells; leave it out"
-)
-_BACKTICK = "a backtick runs a command, which needs a shell; use bash -c '…' as a stage, or write '`'"
 # Where a lost quote must have ended: no line inside a quoted jq program starts like this.
-_TASK = re.compile(
-    r"^[ \t]*(?:kubectl|@(?:every|watch|timeout|mode|on-missing|optional))(?=[ \t])", re.MULTILINE
-)
+_TASK = re.compile(r"(?m)^[ \t]*(?:kubectl|@(?:every|watch|timeout|mode|on-missing|optional))(?=[ \t])")
 
 
 class Find(Protocol):
@@ -68,7 +50,7 @@ class Token:
     source: str
     pieces: tuple[tuple[str, int], ...] = ()
     """What stands outside quotes and where, piece by piece; "\\0" for each quoted or expanded part."""
-    is_operator: bool = False
+    operator: str = ""
 
     @property
     def bare(self) -> str:
@@ -141,7 +123,7 @@ class WordReader:
     def _escape(self) -> str:
         following = self._text[self.at + 1 : self.at + 2]
         if not following:
-            self._find(self.at, r"the text ends with a backslash; remove it, or write '\'", structural=True)
+            self._find(self.at, refusals.LAST_BACKSLASH, structural=True)
         self.at += 2
         return "" if following == "\n" else following
 
@@ -178,28 +160,18 @@ class WordReader:
         return "\\"
 
     def _backtick(self) -> str:
-        self._find(self.at, _BACKTICK, structural=True)
+        self._find(self.at, refusals.BACKTICK, structural=True)
         self.at += 1
         return ""
 
     def _dollar(self, *, double: bool = False) -> str:
         if variable := _VARIABLE.match(self._text, self.at):
             return self._variable(variable, double=double)
-        message = self._refused_dollar(double=double)
+        message = refusals.refused_dollar(self._text, self.at, double=double)
         if message:
             self._find(self.at, message, structural=True)
         self.at += 1
         return "$"
-
-    def _refused_dollar(self, *, double: bool) -> str:
-        if left := _KUBERNETES.match(self._text, self.at):
-            return f"Kubernetes left {quoted(left.group())} unexpanded; is {left[1]} in the container's env?"
-        if parameter := _PARAMETER.match(self._text, self.at):
-            return f"{parameter.group()} is a parameter of a shell, and there is none; write '{parameter.group()}'"
-        special = _DOLLAR.match(self._text, self.at)
-        if not special or (double and special.group() in ("$'", '$"')):
-            return ""
-        return _DOLLARS[special.group()]
 
     def _variable(self, found: re.Match[str], *, double: bool) -> str:
         offset, self.at = self.at, found.end()
@@ -207,7 +179,7 @@ class WordReader:
         if found[1] and _NAME_GOES_ON.match(self._text, self.at):
             self._find(
                 self.at,
-                f"the name ${name} goes on in the next line; put it in one line, or write ${{{name}}}",
+                f"the name ${name} goes on in the next line; put it in one, or write ${{{name}}}",
             )
         value = self._environ.get(name)
         if found[3] == ":-":
@@ -232,7 +204,7 @@ class WordReader:
         self._depth += 1
         if self._depth > _MOST_NESTED:
             raise Unfinished(
-                opened, f"${{…}} is nested more than {_MOST_NESTED} deep; simplify it", self._line_end()
+                opened, f"${{…}} is nested over {_MOST_NESTED} deep; simplify it", self._line_end()
             )
         values = list[str]()
         while self.at < len(self._text):
@@ -249,20 +221,24 @@ class WordReader:
             return plain
         character = self._text[self.at]
         if character == "\n":
-            raise Unfinished(opened, "this ${ is not closed in its line; add the }", self.at)
+            raise self._swallowed or Unfinished(
+                opened, "this ${ is not closed in its line; add the }", self.at
+            )
         if part := self._parts.get(character):
             return part()
-        self._find(self.at, _BARE_DEFAULT.format(quoted(character)), structural=True)
+        self._find(self.at, refusals.BARE_DEFAULT.format(quoted(character)), structural=True)
         self.at += 1
         return character
 
     def _part_of_double_default(self) -> str:
-        if plain := self._take(_PLAIN_DOUBLE_DEFAULT) or self._take(_NESTED_QUOTES).strip('"'):
+        if plain := self._take(_PLAIN_DOUBLE_DEFAULT):
             return plain
+        if nested := self._take(_NESTED_QUOTES):
+            return nested[1:-1]
         character = self._text[self.at]
         if character in "$`\\":
             return self._part_of_double('$`"\\}')
-        self._find(self.at, _DOUBLE_DEFAULT.format(quoted(character)), structural=True)
+        self._find(self.at, refusals.DOUBLE_DEFAULT.format(quoted(character)), structural=True)
         self.at += 1
         return character
 
@@ -274,11 +250,9 @@ class WordReader:
         self.at = end
         if not self._swallowed and (task := _TASK.search(self._text, opened, end)):
             self._swallowed = Unfinished(
-                opened, f"this {what} is not closed before the next task", task.start()
+                opened, f"this {what} is open when the next task starts; close it", task.start()
             )
 
     def _unfinished(self, opened: int, what: str) -> Unfinished:
         self._close(opened, what, len(self._text))
-        return self._swallowed or Unfinished(
-            opened, f"this {what} is never closed; add the other one", self.at
-        )
+        return self._swallowed or Unfinished(opened, f"this {what} is never closed", self.at)

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from kubectl_sidecar import refusals
 from kubectl_sidecar.durations import parse_duration
 from kubectl_sidecar.expansion import Token
-from kubectl_sidecar.places import Finding, Position, Text, quoted, visible
+from kubectl_sidecar.places import Finding, Position, Text, quoted
 from kubectl_sidecar.words import Line
 
 OnMissing = Literal["keep", "remove"]
 
-_RESERVED = frozenset(
-    "! { } [[ ]] case coproc do done elif else esac fi for function if in select then time until while".split()
-)
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\[|\+?=)")
 _WATCH = re.compile(r"(?:--watch|--watch-only|-[ARh]*w[ARhw]*)(?:=(?:1|t|T|true|TRUE|True))?")
 _OCTAL = re.compile(r"0?o?([0-7]{3})")
 
@@ -59,20 +56,20 @@ def parse_mode(text: str) -> int:
 
 
 def parse_on_missing(text: str) -> OnMissing:
-    if text == "keep" or text == "remove":  # noqa: PLR1714  # only so does mypy see the literals
-        return text
+    match text:
+        case "keep" | "remove":
+            return text
     raise ValueError(f"{quoted(text)} is neither keep nor remove; write one of them")
 
 
-SETTINGS: dict[str, Callable[[str], Any]] = {
-    "every": parse_duration,
-    "timeout": parse_duration,
-    "mode": parse_mode,
-    "on_missing": parse_on_missing,
+SETTINGS: dict[str, tuple[Callable[[str], object], str]] = {
+    "every": (parse_duration, "a duration such as 30s"),
+    "timeout": (parse_duration, "a duration such as 30s"),
+    "mode": (parse_mode, "a file mode such as 0644"),
+    "on_missing": (parse_on_missing, "keep or remove"),
 }
-_FLAGS = ("watch", "optional")
-_FIELDS = {f"@{name.replace('_', '-')}": name for name in (*SETTINGS, *_FLAGS)}
-EXAMPLES = {"every": "30s", "timeout": "30s", "mode": "0644", "on_missing": "keep or remove"}
+"""For each setting with a value: how it is read, and what it is."""
+_DIRECTIVES = {f"@{name.replace('_', '-')}": name for name in (*SETTINGS, "watch", "optional")}
 
 
 class Parser:
@@ -85,7 +82,7 @@ class Parser:
         self._sound = True
 
     def parse(self, *, output: bool = True) -> Pipeline | None:
-        """None if something is wrong; with `output` False the output is given elsewhere and must not be here."""
+        """None if something is wrong; with `output` False it is given elsewhere and must not be here."""
         directives, tokens = self._directives(self._line.tokens)
         if self._line.broken:
             return None
@@ -108,69 +105,56 @@ class Parser:
         rest = list(reversed(tokens))
         while rest and rest[-1].bare.startswith("@"):
             token = rest.pop()
-            name = _FIELDS.get(token.value)
+            name = _DIRECTIVES.get(token.value)
             if not name:
-                guess = did_you_mean(token.value, _FIELDS)
-                self._find(
-                    token, f"{quoted(token.source)} is no directive{guess}; there are {', '.join(_FIELDS)}"
-                )
+                known = f"{did_you_mean(token.value, _DIRECTIVES)}; there are {', '.join(_DIRECTIVES)}"
+                self._find(token, f"{quoted(token.source)} is no directive{known}")
                 continue
             if name in given:
                 self._find(token, f"{token.value} came before in this line; leave one of them out")
             given[name] = self._argument(token, name, rest) if name in SETTINGS else True
         return Directives(**given), rest[::-1]
 
-    def _argument(self, directive: Token, name: str, rest: list[Token]) -> Any:
-        if not rest or rest[-1].is_operator:
-            self._find(
-                directive, f"expected a value after {directive.value}, such as {EXAMPLES[name]}", after=True
-            )
+    def _argument(self, directive: Token, name: str, rest: list[Token]) -> object:
+        read, what = SETTINGS[name]
+        if not rest or rest[-1].operator:
+            self._find(directive, f"expected {what} after {directive.value}", after=True)
             return None
         word = rest.pop()
         try:
-            return SETTINGS[name](word.value)
+            return read(word.value)
         except ValueError as error:
             # The environment may hold secrets: show how the word was written, not what it became.
-            text = (
-                f"the value of {quoted(word.source)} does not fit" if word.expanded else visible(str(error))
-            )
+            text = f"the value of {quoted(word.source)} is not {what}" if word.expanded else str(error)
             self._find(word, f"{directive.value}: {text}")
             return None
 
     def _output(self, tokens: Sequence[Token], *, wanted: bool) -> tuple[Sequence[Token], Token | None]:
-        at = next(
-            (i for i, token in enumerate(tokens) if token.is_operator and token.value == ">"), len(tokens)
-        )
-        commands, redirect, rest = tokens[:at], tokens[at : at + 1], tokens[at + 1 :]
-        if not redirect:
+        """Split off `> PATH`."""
+        at = next((index for index, token in enumerate(tokens) if token.operator == ">"), len(tokens))
+        if at == len(tokens):
             if wanted:
                 self._find(tokens[-1], "expected > PATH after the last stage", after=True)
-            return commands, None
+            return tokens, None
+        redirect, *rest = tokens[at:]
         if not wanted:
-            self._find(redirect[0], "the output is given by output: as well; leave one of them out")
-        elif not rest or rest[0].is_operator:
-            self._find(redirect[0], "expected a path after >", after=True)
-        elif not rest[0].value:
-            self._find(rest[0], "the path after > is empty")
-        self._nothing_follows(redirect[0], rest[1:])
-        return commands, next(iter(rest), None)
-
-    def _nothing_follows(self, redirect: Token, rest: Sequence[Token]) -> None:
-        if any(token.is_operator and token.value == "|" for token in rest):
+            self._find(redirect, "the output is given by output: as well; leave one of them out")
+        elif not rest or rest[0].operator:
+            self._find(redirect, "expected a path after >", after=True)
+        elif any(token.operator == "|" for token in rest):
             self._find(
                 redirect, "only the last stage has an output; for a copy in between use tee PATH as a stage"
             )
-        elif rest and rest[0].is_operator:
-            self._find(rest[0], "a task has one output; write a second task, or use tee PATH as a stage")
-        elif rest:
+        elif len(rest) > 1:
             self._find(
-                rest[0], f"expected the end of the line after the path, but {quoted(rest[0].source)} came"
+                rest[1], f"expected the end of the line after the path, but {quoted(rest[1].source)} came"
             )
+        return tokens[:at], next(iter(rest), None)
 
     def _split(self, tokens: Sequence[Token]) -> list[list[Token]]:
         stages: list[list[Token]] = [[]]
         for token in tokens:
-            if token.is_operator:
+            if token.operator:
                 if not stages[-1]:
                     self._find(token, "expected a command before |")
                 stages.append([])
@@ -188,19 +172,10 @@ class Parser:
         return Stage(argv, self._place(words[0].start), any(word.expanded for word in words))
 
     def _check_program(self, word: Token) -> None:
-        name = quoted(word.source)
         if not word.value:
             self._find(word, "the name of the program is empty")
-        elif word.bare in _RESERVED:
-            self._find(
-                word, f"{name} is part of the language of a shell; use bash -c '… {word.bare} …' as a stage"
-            )
-        elif word.bare.startswith("@"):
-            self._find(word, f"directives stand before the pipeline; move {name} to the start of the line")
-        elif _ASSIGNMENT.match(word.bare):
-            self._find(word, f"{name} sets a variable, which needs a shell; write env {word.source} PROGRAM")
-        elif word.bare.startswith("%"):
-            self._find(word, f"{name} is a job of a shell, and there is none; quote the word")
+        elif refused := refusals.refused_program(word.bare, quoted(word.source)):
+            self._find(word, refused)
 
     def _check_kubectl(self, words: Sequence[Token]) -> None:
         for word in words:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from kubectl_sidecar.errors import Problem
 
 _SHOWN = 160
 _QUOTED = 60
-# Control, direction and invisible characters and halves of surrogates would reach a terminal raw; tabs are harmless.
+# Control, direction and invisible characters and halves of surrogates must not reach a terminal raw.
 _UNSAFE = re.compile(
-    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+    "[\0-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
 
 
@@ -31,9 +31,10 @@ class Position:
     def __str__(self) -> str:
         return f"{visible(self.file)}:{self.line}:{self.column}" if self.line else visible(self.file)
 
+    def is_before(self, other: Position) -> bool:
+        return (self.line, self.column) < (other.line, other.column)
+
     def problem(self, text: str) -> Problem:
-        if not self.line:
-            return Problem(str(self), text)
         start = max(0, min(self.column - 1 - _SHOWN // 2, len(self.text) - _SHOWN))
         shown = visible(self.text[start : start + _SHOWN])
         if start:
@@ -49,31 +50,40 @@ Finding = tuple[Position, str]
 class Text:
     """A text to be read, and where each of its characters stands in the file it came from."""
 
-    def __init__(self, text: str, origin: Position, shown: Sequence[str] = (), *, column: int = 0) -> None:
-        """`origin` is the file and the line the text starts in; every line of it starts `column` characters in."""
+    def __init__(self, text: str, start: Position, lines: Sequence[str] = (), *, column: int = 0) -> None:
+        """The text starts in the line of `start`; each of its lines starts after `column` characters."""
+        own = text.split("\n")
         self.text = text
-        self._origin = origin
-        lines = text.split("\n")
-        self._starts = [0, *accumulate(len(line) + 1 for line in lines)][:-1]
-        self.lines = shown or lines
+        self.lines = lines or own
+        self._start = start
         self._column = column
+        self._offsets = [0, *accumulate(len(line) + 1 for line in own)][:-1]
 
     def at(self, offset: int) -> Position:
-        row = bisect_right(self._starts, offset) - 1
-        line = self._origin.line + row
-        return Position(
-            self._origin.file,
-            line,
-            self._column + offset - self._starts[row] + 1,
-            self.lines[min(line, len(self.lines)) - 1],
-        )
+        row = bisect_right(self._offsets, offset) - 1
+        line = min(self._start.line + row, len(self.lines))
+        column = self._column + offset - self._offsets[row] + 1
+        return Position(self._start.file, line, column, self.lines[line - 1])
 
 
-class Fixed(Text):
-    """A text whose characters cannot be told apart in the file: all of it stands where it starts."""
+class Unplaced(Text):
+    """A text that YAML changed: all of it stands where it starts."""
 
-    def at(self, offset: int) -> Position:
-        return self._origin
+    def at(self, offset: int) -> Position:  # noqa: ARG002
+        return self._start
+
+
+def indented(value: str, start: Position, lines: Sequence[str], *, block: bool, quotes: bool) -> Text:
+    """Find each line of a YAML value in the lines of its file, if YAML only took their indentation."""
+    own = value.split("\n")
+    first, column = start.line - 1 + block, start.column - 1 + quotes
+    if block:
+        row = next((row for row, line in enumerate(own) if line), 0)
+        column = len("".join(lines[first + row : first + row + 1])) - len(own[row])
+    same = zip(own, lines[first : first + len(own)], strict=False)
+    if column >= 0 and all(text[column : column + len(line)] == line for line, text in same):
+        return Text(value, replace(start, line=first + 1), lines, column=column)
+    return Unplaced(value, start)
 
 
 def visible(text: str) -> str:

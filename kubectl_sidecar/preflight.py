@@ -1,8 +1,9 @@
-"""What can be known of tasks before they run, but only on the machine: programs are there, jq programs compile."""
+"""What can be known before anything runs, but only on the machine: programs exist, jq programs compile."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -18,9 +19,9 @@ _COMPILE_ERROR, _USAGE_ERROR = 3, 2
 _SAID = 300
 # jq says these of files that it reads, which another task may be about to write.
 _ABOUT_INPUT = ("jq: error: Could not open", "jq: Bad JSON in --")
-_BUILTINS = frozenset(
-    ". : alias bg break cd command continue declare eval exec exit export fg hash jobs let local read readonly return"
-    " set shift shopt source times trap type typeset ulimit umask unalias unset wait".split()
+_BUILTIN = re.compile(
+    r"[.:]|alias|bg|break|builtin|cd|command|continue|declare|eval|exec|exit|export|fg|hash|jobs|let|local|mapfile|"
+    r"read|readonly|return|set|shift|shopt|source|times|trap|type|typeset|ulimit|umask|unalias|unset|wait"
 )
 
 
@@ -59,8 +60,8 @@ def _is_executable(path: Path) -> bool:
 def _absence(program: str, name: str) -> str:
     if "/" in program:
         return f"{name} is no executable file"
-    if program in _BUILTINS:
-        return f"{name} is a command of the shell itself, not a program; use bash -c '{visible(program)} …' as a stage"
+    if _BUILTIN.fullmatch(program):
+        return f"{name} is built into shells and no program; use bash -c '{program} …' as a stage"
     return f"{name}: no such program on PATH; install it in the image, or write its path"
 
 

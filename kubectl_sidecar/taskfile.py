@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from kubectl_sidecar.errors import InvalidInput, Problem
-from kubectl_sidecar.pipeline import EXAMPLES, SETTINGS, Directives, Parser, Pipeline, did_you_mean
-from kubectl_sidecar.places import Finding, Fixed, Position, Text, quoted, visible
+from kubectl_sidecar.pipeline import SETTINGS, Directives, Parser, Pipeline, did_you_mean
+from kubectl_sidecar.places import Finding, Position, Text, indented, quoted, visible
 from kubectl_sidecar.tasklines import LineFile, Source, read_source
 from kubectl_sidecar.tasks import Defaults, Task, output_clashes
 from kubectl_sidecar.words import Tokenizer
@@ -22,15 +22,11 @@ _AS_BLOCK = "write the task as a block, - | or run: |"
 _CUT = re.compile(r"[ \t]+(?=#)")
 _TASK_LINE = re.compile(r"[ \t]*(?:-[ \t]|run:)")
 _DEEPEST = 8
-_DEFAULT_KEYS = {
-    "every": "every",
-    "timeout": "timeout",
-    "mode": "mode",
-    "onMissing": "on_missing",
-    "watch": "watch",
+_TASK_KEYS = {"onMissing": "on_missing"} | {
+    key: key for key in ("every", "timeout", "mode", "watch", "optional")
 }
-_TASK_KEYS = {**_DEFAULT_KEYS, "optional": "optional"}
-_KINDS = {yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list"}
+_FILE_KEYS = ("tasks", *(key for key in _TASK_KEYS if key != "optional"))
+_KINDS = {"map": "a mapping", "seq": "a list", "null": "nothing"}
 
 
 def load_tasks(sources: Sequence[Source], environ: Mapping[str, str], defaults: Defaults) -> tuple[Task, ...]:
@@ -46,11 +42,8 @@ def load_tasks(sources: Sequence[Source], environ: Mapping[str, str], defaults: 
             owners += [findings[-1]] * (len(tasks) - len(owners))
     for index, text in output_clashes(tasks):
         owners[index].append((tasks[index].output_where, text))
-    problems = [
-        problem
-        for source, found in zip(sources, findings, strict=True)
-        for problem in _problems(source, found)
-    ]
+    pairs = zip(sources, findings, strict=True)
+    problems = [problem for source, found in pairs for problem in _problems(source, found)]
     if problems:
         raise InvalidInput(problems)
     return tuple(tasks)
@@ -66,8 +59,8 @@ class _Composer(yaml.SafeLoader):
 
     _depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _refuse("anchors and aliases are not known here; write the value itself", event)
         if getattr(event, "tag", None):
@@ -81,7 +74,7 @@ class _Composer(yaml.SafeLoader):
 
 
 def _refuse(text: str, event: yaml.Event) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=text, problem_mark=event.start_mark)
+    return yaml.MarkedYAMLError(problem=text, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
 class _YamlFile(LineFile):
@@ -95,18 +88,14 @@ class _YamlFile(LineFile):
         root = self._compose()
         if root is None:
             return
-        keys = self._mapping(root, {**_DEFAULT_KEYS, "tasks": ""}, "the file")
-        tasks = keys.pop("tasks", None)
-        said = self._settings(keys)
-        given = {
-            name: value for name, value in asdict(said).items() if value is not None and name != "optional"
-        }
-        self._defaults = replace(self._defaults, **given)
+        keys = self._mapping(root, _FILE_KEYS, "the file")
+        self._defaults = replace(self._defaults, **_said(self._settings(keys)))
+        tasks = keys.get("tasks")
         if isinstance(tasks, yaml.SequenceNode):
             for node in tasks.value:
                 yield from self._item(node)
-        elif tasks or isinstance(root, yaml.MappingNode):
-            self._wrong(tasks or root, "tasks:", "a list of tasks")
+        elif tasks:
+            self._wrong(tasks, "tasks:", "a list of tasks")
 
     def _compose(self) -> yaml.Node | None:
         composer = None
@@ -126,13 +115,11 @@ class _YamlFile(LineFile):
     def _syntax(self, index: int, text: str) -> None:
         position = self._all.at(min(index, len(self._text)))
         hint = f"; in a task, {_AS_BLOCK}" if _TASK_LINE.match(position.text) else ""
-        self._find(position, f"not YAML: {visible(text)}{hint}")
+        self._find(position, f"YAML: {visible(text)}{hint}")
 
     def _wrong(self, node: yaml.Node, key: str, expected: str) -> None:
-        came = _KINDS.get(type(node)) or quoted(str(node.value))
-        self._find(
-            self._at(node), f"{key} expected {expected}, but {came if node.value != '' else 'nothing'} came"
-        )
+        came = _KINDS.get(_kind(node)) or quoted(str(node.value))
+        self._find(self._at(node), f"{key} expected {expected}, but {came} came")
 
     def _at(self, node: yaml.Node) -> Position:
         return self._all.at(min(node.start_mark.index, len(self._text)))
@@ -154,36 +141,37 @@ class _YamlFile(LineFile):
                     self._all.at(key.end_mark.index), f"a plain YAML value cannot hold `: `; {_AS_BLOCK}"
                 )
             else:
-                guess = did_you_mean(name, known)
-                self._find(self._at(key), f"unknown key {quoted(name)}{guess}; there are {', '.join(known)}")
+                guess = f"{did_you_mean(name, known)}; there are {', '.join(known)}"
+                self._find(self._at(key), f"unknown key {quoted(name)}{guess}")
         return found
 
     def _settings(self, nodes: Mapping[str, yaml.Node]) -> Directives:
-        said = {_TASK_KEYS[key]: self._setting(key, node) for key, node in nodes.items() if key in _TASK_KEYS}
+        known = {_TASK_KEYS[key]: (key, node) for key, node in nodes.items() if key in _TASK_KEYS}
+        said: dict[str, Any] = {name: self._setting(*pair) for name, pair in known.items()}
         return Directives(**said)
 
-    def _setting(self, key: str, node: yaml.Node) -> Any:
-        name = _TASK_KEYS[key]
-        kind = node.tag.rpartition(":")[2]
+    def _setting(self, key: str, node: yaml.Node) -> object:
+        name, kind, value = _TASK_KEYS[key], _kind(node), str(node.value)
         if name not in SETTINGS:
             if kind == "bool":
-                return node.value.lower() in ("yes", "true", "on")
+                return value.lower() in ("yes", "true", "on")
             self._wrong(node, f"{key}:", "true or false")
-        elif kind in ("map", "seq", "null"):
-            self._wrong(node, f"{key}:", f"a value such as {EXAMPLES[name]}")
-        elif name == "mode" and kind == "int" and node.value.isdigit() and not node.value.startswith("0"):
-            self._find(self._at(node), f"mode: {node.value} is a decimal number in YAML; write 0{node.value}")
+        elif kind in _KINDS:
+            self._wrong(node, f"{key}:", SETTINGS[name][1])
+        elif name == "mode" and kind == "int" and value[0] in "123456789":
+            self._find(
+                self._at(node), f"mode: {quoted(value)} is a decimal number in YAML; write 0640 or '640'"
+            )
         else:
             try:
-                return SETTINGS[name](node.value)
+                return SETTINGS[name][0](value)
             except ValueError as error:
-                self._find(self._at(node), f"{key}: {visible(str(error))}")
+                self._find(self._at(node), f"{key}: {error}")
         return None
 
     def _item(self, node: yaml.Node) -> Iterator[Task]:
         if isinstance(node, yaml.ScalarNode):
-            pipeline = self._pipeline(node, output=True)
-            if pipeline:
+            if pipeline := self._pipeline(node, output=True):
                 yield from self._task(pipeline, pipeline.directives, pipeline.output, pipeline.output_where)
             return
         before = len(self._findings)
@@ -197,11 +185,9 @@ class _YamlFile(LineFile):
         pipeline = self._pipeline(run, output=not output) if run else None
         if pipeline:
             self._check_said_once(pipeline.directives, keys)
-        if pipeline and len(self._findings) == before:
-            path, where = (
-                (output.value, self._at(output)) if output else (pipeline.output, pipeline.output_where)
-            )
-            yield from self._task(pipeline, _merge(pipeline.directives, said), path, where)
+            path = (output.value, self._at(output)) if output else (pipeline.output, pipeline.output_where)
+            if len(self._findings) == before:
+                yield from self._task(pipeline, replace(pipeline.directives, **_said(said)), *path)
 
     def _check_output(self, node: yaml.Node) -> None:
         if not isinstance(node, yaml.ScalarNode) or not node.value:
@@ -216,9 +202,7 @@ class _YamlFile(LineFile):
             name = _TASK_KEYS.get(key)
             if name and getattr(directives, name) is not None:
                 directive = "@" + name.replace("_", "-")
-                self._find(
-                    self._at(node), f"{key}: is given by {directive} in run: as well; leave one of them out"
-                )
+                self._find(self._at(node), f"{key}: and {directive} in run: say the same; leave one out")
 
     def _pipeline(self, node: yaml.Node, *, output: bool) -> Pipeline | None:
         if not isinstance(node, yaml.ScalarNode) or not node.value.strip():
@@ -232,7 +216,9 @@ class _YamlFile(LineFile):
             position = self._all.at(node.start_mark.index + raw.index("\\\n"))
             self._find(position, f"YAML joins these lines and keeps the backslash; {_AS_BLOCK}")
             return None
-        return self._one_line(node, self._placed(node, raw), output=output)
+        quotes = raw[1:-1] == node.value
+        text = indented(node.value, self._at(node), self._all.lines, block=node.style == "|", quotes=quotes)
+        return self._one_line(node, text, output=output)
 
     def _one_line(self, node: yaml.ScalarNode, text: Text, *, output: bool) -> Pipeline | None:
         findings: list[Finding] = []
@@ -244,37 +230,14 @@ class _YamlFile(LineFile):
         pipelines = [Parser(line, text, findings).parse(output=output) for line in lines]
         if not findings and len(lines) != 1:
             where = text.at(lines[1].tokens[0].start) if lines else self._at(node)
-            findings.append(
-                (
-                    where,
-                    f"expected one task, but {len(lines) or 'none'} came; write each as an item of its own",
-                )
-            )
+            findings.append((where, f"expected one task, but {len(lines)} came; write each as its own item"))
         self._findings += findings
         return None if findings else pipelines[0]
 
-    def _placed(self, node: yaml.ScalarNode, raw: str) -> Text:
-        """Find where each character of the value stands, unless YAML changed more than its indentation."""
-        start = self._at(node)
-        shown = self._all.lines
-        first, column = start.line, start.column - 1
-        if node.style == "|":
-            first += 1
-            line = next((line for line in node.value.split("\n") if line), "")
-            column = next((len(text) - len(line) for text in shown[first - 1 :] if text.strip()), 0)
-        elif raw[1:-1] == node.value:
-            column += 1
-        lines = node.value.split("\n")
-        same = all(
-            line == text[column:][: len(line)] for line, text in zip(lines, shown[first - 1 :], strict=False)
-        )
-        return (
-            Text(node.value, replace(start, line=first), shown, column=column)
-            if same
-            else Fixed(node.value, start)
-        )
+
+def _kind(node: yaml.Node) -> str:
+    return str(node.tag).rpartition(":")[2]
 
 
-def _merge(directives: Directives, said: Directives) -> Directives:
-    given = {name: value for name, value in asdict(said).items() if value is not None}
-    return replace(directives, **given)
+def _said(directives: Directives) -> dict[str, Any]:
+    return {name: value for name, value in asdict(directives).items() if value is not None}

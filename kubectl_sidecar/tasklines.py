@@ -72,15 +72,11 @@ class LineFile:
 
     def _normalise(self) -> None:
         if self._text.startswith("\ufeff"):
-            self._find(
-                self._whole().at(0), "expected text, but a byte order mark came; save the file without it"
-            )
+            self._find(self._whole().at(0), "expected text, but a byte order mark came; save without it")
             self._text = " " + self._text[1:]
         carriage = _CARRIAGE.search(self._text)
         if carriage:
-            self._find(
-                self._whole().at(carriage.start()), "the line ends in CR LF; save the file with LF line ends"
-            )
+            self._find(self._whole().at(carriage.start()), "the line ends in CR LF; save with LF line ends")
             self._text = self._text.replace("\r\n", "\n").removesuffix("\r")
 
     def _tasks(self) -> Iterator[Task]:

@@ -56,16 +56,12 @@ def normalise(output: str) -> str:
     if len(output) > _LONGEST_PATH:
         raise ValueError(f"the output's path has {len(output)} characters; Linux takes {_LONGEST_PATH}")
     if visible(output) != output or "\t" in output:
-        raise ValueError(
-            "the output's path holds control characters; it is the task's name in logs, so use others"
-        )
+        raise ValueError("the output's path holds control characters, but it is the task's name in logs")
     if posixpath.basename(output) in ("", ".", ".."):
         raise ValueError("the output's path names a directory; add the name of a file")
     path = posixpath.normpath(output)
     if path.startswith("../"):
-        raise ValueError(
-            "the output's path leaves the output directory; stay below it, or write an absolute path"
-        )
+        raise ValueError("the output's path leaves the output directory; write an absolute path to do so")
     # POSIX lets two leading slashes mean something else; Linux does not.
     return "/" + path.lstrip("/") if path.startswith("/") else path
 
@@ -98,10 +94,10 @@ def output_clashes(tasks: Sequence[Task]) -> Iterator[tuple[int, str]]:
             yield index, f"this is the output of {other} as well; give it another path"
     # Sorted by their parts, a directory stands right before what is in it.
     ordered = sorted(first.items(), key=lambda item: item[0].split("/"))
-    for (above, upper), (below, lower) in pairwise(ordered):
+    for (above, one), (below, two) in pairwise(ordered):
         if below.startswith(above + "/"):
-            one, other = max(upper, lower), min(upper, lower)
+            where = tasks[min(one, two)].output_where
             yield (
-                one,
-                f"this and the output of {tasks[other].output_where} cannot be: one is a directory of the other",
+                max(one, two),
+                f"one of this output and that of {where} is a directory of the other; move one",
             )

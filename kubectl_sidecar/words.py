@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from kubectl_sidecar import refusals
 from kubectl_sidecar.expansion import Token, Unfinished, WordReader
 from kubectl_sidecar.places import Finding, Text, quoted
 
@@ -14,39 +15,6 @@ _IO_NUMBER = re.compile(r"[0-9]+|\{[A-Za-z_][A-Za-z0-9_]*\}")
 _TILDE = re.compile("(?:^|[=:])(~)")
 _SEQUENCE = re.compile(r"\{(?:[+-]?[0-9]+\.\.[+-]?[0-9]+|[A-Za-z]\.\.[A-Za-z])(?:\.\.[+-]?[0-9]+)?\}")
 _BRACE = re.compile(r"[{},]|\.\.(?!\})")
-
-_ONE = "{0} joins commands, but a task is one pipeline; put them into one stage, bash -c '… {1} …'"
-_READ = "{0} gives a stage an input, but the first one has none; name the file in its words, or use bash -c '… {1} …'"
-_STDERR = (
-    "{0} redirects, but standard error goes to the log by itself; leave it out, or use bash -c '… {1} …'"
-)
-_GROUP = "{0} groups commands, which needs a shell; quote the word, or use bash -c '…' as a stage"
-_REFUSED = {
-    "<<<": _READ,
-    "<<-": _READ,
-    "<<": _READ,
-    "<>": _READ,
-    "<&": _READ,
-    "<(": _GROUP,
-    ">>": "{0} appends, but an output is always replaced as a whole; write > PATH",
-    ">&": _STDERR,
-    ">|": "{0} overrides a setting of a shell, and there is none; write > PATH",
-    ">(": _GROUP,
-    "&>>": _STDERR,
-    "&>": _STDERR,
-    "&&": _ONE,
-    "||": _ONE,
-    "|&": "{0} sends standard error down the pipe too; write |, or use bash -c '… 2>&1' as a stage",
-    ";;": _ONE,
-    "((": _GROUP,
-    "<": _READ,
-    "&": _ONE,
-    ";": _ONE,
-    "(": _GROUP,
-    ")": _GROUP,
-}
-# sh joins lines before it looks for operators, so that one of them may be split by a \ at the end of a line.
-_OPERATOR = re.compile("|".join(r"(?:\\\n)*".join(map(re.escape, text)) for text in (*_REFUSED, "|", ">")))
 
 
 @dataclass(slots=True)
@@ -72,14 +40,21 @@ class Tokenizer:
         while self._reader.at < len(self._text):
             self._line = Line()
             self._reader.start_line()
+            known = len(self._findings)
             try:
                 self._read_line()
             except Unfinished as error:
-                self._findings.append((self._place(error.opened), error.text))
-                self._line.broken = self._line.unfinished = True
-                self._reader.at = error.resume
+                self._give_up(error, known)
             if self._line.tokens or self._line.broken:
                 yield self._line
+
+    def _give_up(self, error: Unfinished, known: int) -> None:
+        """What was found behind a quote that never closes was not meant."""
+        place = self._place(error.opened)
+        before = [finding for finding in self._findings[known:] if finding[0].is_before(place)]
+        self._findings[known:] = [*before, (place, error.text)]
+        self._line.broken = self._line.unfinished = True
+        self._reader.at = error.resume
 
     def _find(self, offset: int, text: str, *, structural: bool = False) -> None:
         # Past a refused operator the structure of the line is guesswork: a second one would be noise.
@@ -97,13 +72,9 @@ class Tokenizer:
                 return
             if self._text[reader.at] == "\n":
                 reader.at += 1
-                if not (
-                    self._line.tokens
-                    and self._line.tokens[-1].is_operator
-                    and self._line.tokens[-1].value == "|"
-                ):
+                if not (self._line.tokens and self._line.tokens[-1].operator == "|"):
                     return
-            elif operator := _OPERATOR.match(self._text, reader.at):
+            elif operator := refusals.OPERATOR.match(self._text, reader.at):
                 self._operator(operator)
             else:
                 self._line.tokens.append(reader.read())
@@ -115,11 +86,11 @@ class Tokenizer:
         last = self._line.tokens[-1] if self._line.tokens else None
         if last and self._numbers(last, found):
             both = last.bare + operator
-            self._find(last.start, _STDERR.format(quoted(both), both), structural=True)
-        elif operator in _REFUSED:
-            self._find(found.start(), _REFUSED[operator].format(quoted(operator), operator), structural=True)
+            self._find(last.start, refusals.refused_descriptor(both, quoted(both)), structural=True)
+        elif refused := refusals.refused_operator(operator, quoted(operator)):
+            self._find(found.start(), refused, structural=True)
         else:
-            self._line.tokens.append(Token(operator, found.start(), operator, is_operator=True))
+            self._line.tokens.append(Token(operator, found.start(), operator, operator=operator))
             self._reader.in_jq &= operator != "|"
 
     def _numbers(self, last: Token, operator: re.Match[str]) -> bool:
@@ -129,15 +100,14 @@ class Tokenizer:
 
     def _check_word(self, word: Token) -> None:
         if tilde := _TILDE.search(word.bare):
-            self._find(word.place(tilde.start(1)), "~ is a home directory in a shell; write the path, or '~'")
+            self._find(word.place(tilde.start(1)), refusals.TILDE)
         brace = brace_expansion(word.bare)
         if brace is not None:
-            message = "bash would make several words of these braces, sh would not; write the words, or quote the braces"
-            self._find(word.place(brace), message)
+            self._find(word.place(brace), refusals.BRACES)
 
 
 def brace_expansion(bare: str) -> int | None:
-    """Find the brace that bash would expand, by its rules: a comma or a sequence at the level of the brace."""
+    """Find the brace that bash would expand: a comma or a sequence stands at its level."""
     # A level: its open brace, if one still looks for its end, and whether a separator came since.
     levels: list[tuple[int | None, bool]] = [(None, False)]
     last_comma = -1
