@@ -55,8 +55,16 @@ class ControlPlane:
         self.admin_kubeconfig = self._write_kubeconfig("admin", self._admin.user())
         (directory / "audit-policy.json").write_text(json.dumps(audit.POLICY))
         self._audit_log = directory / "audit.log"
-        self.etcd = self._start_etcd()
-        self.api_server = self._start_api_server()
+        self._running: list[Process] = []
+
+    @property
+    def api_server(self) -> Process:
+        return self._running[-1]
+
+    def start(self) -> None:
+        """Return when it answers requests."""
+        self._running.append(self._start_etcd())
+        self.start_api_server()
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """What kubectl prints, as the administrator; raise with its stderr if it fails."""
@@ -110,16 +118,28 @@ class ControlPlane:
 
     def stop_api_server(self) -> None:
         """SIGTERM; the data stays in etcd."""
-        self.api_server.stop()
+        self._running.pop().stop()
 
     def start_api_server(self) -> None:
-        """Again, at the same address."""
-        self.api_server = self._start_api_server()
+        """At the same address each time."""
+        process = self._launch_api_server()
+        self._running.append(process)
+
+        def ready() -> None:
+            process.assert_running()
+            try:
+                self.request("GET", "/readyz")
+            except OSError as error:
+                raise AssertionError(str(error)) from error
+
+        wait_until(
+            ready, READY_SECONDS, f"the API server is not ready (its log: {process.log})", interval=0.1
+        )
 
     def stop(self) -> None:
-        # Without etcd the API server takes long to stop.
-        self.api_server.stop()
-        self.etcd.stop()
+        # etcd last: without it the API server takes long to stop.
+        while self._running:
+            self._running.pop().stop()
 
     def _start_etcd(self) -> Process:
         peers = f"http://127.0.0.1:{self.network.port(2380)}"
@@ -129,7 +149,7 @@ class ControlPlane:
         options += ["--initial-cluster", f"default={peers}"]
         return Process([self._programs.etcd, *options], self.directory / "etcd.log")
 
-    def _start_api_server(self) -> Process:
+    def _launch_api_server(self) -> Process:
         options = {
             "etcd-servers": self._etcd_url,
             "bind-address": "0.0.0.0" if self.network.own else self.network.address,  # noqa: S104
@@ -151,18 +171,8 @@ class ControlPlane:
             "audit-policy-file": self.directory / "audit-policy.json",
             "audit-log-path": self._audit_log,
         }
-        command = [self._programs.api_server, *(f"--{name}={value}" for name, value in options.items())]
-        process = Process(command, self.directory / "api-server.log")
-
-        def ready() -> None:
-            process.assert_running()
-            try:
-                self.request("GET", "/readyz")
-            except OSError as error:
-                raise AssertionError(str(error)) from error
-
-        wait_until(ready, READY_SECONDS, f"the API server is not ready ({process.log})", interval=0.1)
-        return process
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        return Process([self._programs.api_server, *flags], self.directory / "api-server.log")
 
     def _write_kubeconfig(self, name: str, user: dict[str, str]) -> Path:
         path = self.directory / f"{name}.kubeconfig"
@@ -185,6 +195,7 @@ def control_plane(directory: Path, network: Network, programs: Programs) -> Iter
     """A control plane that is stopped however the block ends."""
     running = ControlPlane(directory, network, programs)
     try:
+        running.start()
         yield running
     finally:
         running.stop()

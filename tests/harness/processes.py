@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,10 @@ class Process:
     ) -> None:
         self.name = Path(argv[0]).name
         self.log = log
-        # The kernel kills it if the tests are killed; Ctrl-C reaches it only by way of stop().
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, argv)]
+        # The kernel kills it when the thread that starts it here ends, even by SIGKILL; sh sees to the moment
+        # before the kernel knew. Ctrl-C reaches it only by way of stop().
+        command = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ $PPID = "$0" ] && exec "$@"']
+        command += [str(os.getpid()), *map(str, argv)]
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
                 command,

@@ -1,0 +1,105 @@
+"""From the locked environment to a test run: the program installed, the tools fetched, the servers built."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.harness import gobuild, tools
+from tests.harness.environment import environment, pick
+from tests.harness.packages import need
+from tests.harness.progress import Unavailable, run, say
+
+PACKAGES = {
+    "dash": "dash",
+    "ip": "iproute2",
+    "openssl": "openssl",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+}
+SERVERS = ("etcd", "kube-apiserver")
+NODE = (
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "ctr",
+)
+
+
+def install(locked: Path, directory: Path) -> Path:
+    """Install this clone's package, built as its users get it, over a locked environment; return the Python.
+
+    The environment is shared between clones and runs, so the package goes into one of its own on top.
+    """
+    python = directory / "bin/python"
+    subprocess.run([locked / "bin/python", "-m", "venv", "--without-pip", directory], check=True)
+    site = next(directory.glob("lib/python3.*/site-packages"))
+    (site / "locked.pth").write_text(f"{next(locked.glob('lib/python3.*/site-packages'))}\n")
+    pip = [str(locked / "bin/python"), "-m", "pip", "--python", str(python), "install", "--quiet"]
+    options = ["--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation", "."]
+    run("installing kubectl-sidecar", [*pip, *options])
+    return python
+
+
+def pytest(python: Path, arguments: Sequence[str]) -> int:
+    """Run pytest to its end, also when we are told to stop: it has things to tear down."""
+    process = subprocess.Popen([python, "-m", "pytest", *arguments])
+    # Ctrl-C reaches pytest by itself.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    return process.wait()
+
+
+def prepare(unit_only: bool, required: bool) -> None:
+    """Get what the tests need, with progress shown, and say what cannot be had."""
+    wanted = [] if unit_only else [*SERVERS, *(NODE if os.geteuid() == 0 else ())]
+    try:
+        need(PACKAGES, "the tests")
+        directory = tools.tools()
+        os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
+        for name in wanted:
+            gobuild.program(name)
+    except Unavailable as error:
+        if required:
+            raise
+        say(f"tests will be left out: {error}")
+
+
+def run_all(unit_only: bool, required: bool, extra: Sequence[str]) -> int:
+    prepare(unit_only, required)
+    options = [*(["--require", "all"] if required else []), *extra]
+    status = 0
+    with tempfile.TemporaryDirectory(prefix="kubectl-sidecar-test-") as scratch:
+        if not unit_only and not extra and pick("oldest") != pick("newest"):
+            say("the oldest Python: unit tests and a smoke test")
+            python = install(environment(pick("oldest")), Path(scratch, "oldest"))
+            status = pytest(python, ["-m", "(unit and not slow) or smoke", *options])
+        say("the newest Python: " + ("unit tests" if unit_only else "all tests"))
+        python = install(environment(pick("newest")), Path(scratch, "newest"))
+        selection = ["tests/unit", "-m", "not slow"] if unit_only else []
+        return pytest(python, [*selection, *options]) or status
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("scripts/test", description="Set everything up and run the tests.")
+    parser.add_argument("--unit", action="store_true", help="the fast ones, which need no cluster")
+    parser.add_argument("--require", choices=["all"], help="a part that cannot be run is a failure")
+    parser.epilog = "Other arguments go to pytest, which then runs on the newest Python only."
+    chosen, extra = parser.parse_known_args()
+    try:
+        return run_all(chosen.unit, chosen.require == "all", extra)
+    except (Unavailable, tools.WrongChecksum) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

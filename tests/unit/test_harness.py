@@ -1,0 +1,172 @@
+"""The parts of the test bed that can fail quietly: pinned downloads, the cache, waiting, ending processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import cache, packages, processes, tools
+from tests.harness.processes import Process
+from tests.harness.progress import Unavailable
+from tests.harness.waiting import wait_until
+
+CONTENT = b"the program"
+
+
+@pytest.fixture
+def pin(tmp_path: Path) -> Iterator[tools.Pin]:
+    """A pinned file, on a server of our own."""
+    (tmp_path / "program").write_bytes(CONTENT)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(tmp_path))  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/program"
+        yield tools.Pin("program", "1.0", "linux/amd64", hashlib.sha256(CONTENT).hexdigest(), url)
+        server.shutdown()
+        thread.join()
+
+
+def test_the_lock_pins_every_platform_of_both_tools() -> None:
+    assert {("kubectl", "linux/amd64"), ("kubectl", "linux/arm64")} <= tools.pins().keys()
+    assert {("jq", "linux/amd64"), ("jq", "linux/arm64"), ("jq", "source")} <= tools.pins().keys()
+
+
+def test_a_download_with_the_pinned_checksum_is_returned(pin: tools.Pin) -> None:
+    assert tools.download(pin) == CONTENT
+
+
+def test_a_download_with_another_checksum_is_refused(pin: tools.Pin) -> None:
+    wrong = dataclasses.replace(pin, sha256="0" * 64)
+    with pytest.raises(tools.WrongChecksum) as raised:
+        tools.download(wrong)
+    came = hashlib.sha256(CONTENT).hexdigest()
+    assert str(raised.value) == f"program 1.0 linux/amd64: expected SHA-256 {'0' * 64}, came {came}"
+
+
+def test_a_host_that_cannot_be_reached_leaves_it_to_the_registries(pin: tools.Pin) -> None:
+    assert tools.download(dataclasses.replace(pin, url=pin.url + "-which-is-not-there")) is None
+    assert tools.download(dataclasses.replace(pin, url="http://127.0.0.1:1/")) is None
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDECAR_TEST_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_cached_directory_is_made_once() -> None:
+    made = []
+    first = cache.directory("thing", lambda path: made.append(path))
+    assert cache.directory("thing", lambda path: made.append(path)) == first
+    assert made == [first]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_half_made_directory_is_made_again() -> None:
+    def fail(path: Path) -> None:
+        (path / "half").touch()
+        raise Unavailable("no network")
+
+    with pytest.raises(Unavailable):
+        cache.directory("thing", fail)
+    whole = cache.directory("thing", lambda path: (path / "whole").touch())
+    assert {path.name for path in whole.iterdir()} == {"whole", ".complete"}
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_second_run_waits_for_the_first() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    answers = []
+
+    def slow(path: Path) -> None:
+        entered.set()
+        go_on.wait(10)
+        (path / "whole").touch()
+
+    def not_made(_: Path) -> None:
+        pytest.fail("made twice")
+
+    first = threading.Thread(target=cache.directory, args=("thing", slow))
+    first.start()
+    entered.wait(10)
+    second = threading.Thread(target=lambda: answers.append(cache.directory("thing", not_made)))
+    second.start()
+    assert not answers
+    go_on.set()
+    first.join()
+    second.join()
+    assert (answers[0] / "whole").exists()
+
+
+def test_the_key_of_a_directory_changes_with_each_part() -> None:
+    assert len({cache.key("a", "b"), cache.key("ab"), cache.key("a", "c"), cache.key("b", "a")}) == 4
+
+
+def test_a_missing_program_without_root_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Unavailable) as raised:
+        packages.need({"no-such-program": "some-package"}, "this test")
+    assert str(raised.value) == "this test needs no-such-program: install the packages some-package"
+
+
+def test_waiting_ends_with_the_first_success() -> None:
+    answers = iter([False, True])
+    assert wait_until(lambda: next(answers), interval=0)
+
+
+def test_waiting_in_vain_reports_the_last_failure() -> None:
+    def check() -> None:
+        raise AssertionError("a is not b")
+
+    with pytest.raises(AssertionError, match=r"^the change after 0 s: a is not b"):
+        wait_until(check, timeout=0, what="the change")
+
+
+def test_a_stopped_process_is_gone(tmp_path: Path) -> None:
+    process = Process(["sleep", "600"], tmp_path / "log")
+    assert process.stop() == -signal.SIGTERM
+    assert not Path(f"/proc/{process.pid}").exists()
+
+
+def test_a_process_dies_with_the_tests_that_started_it(tmp_path: Path) -> None:
+    mark = f"MARK={tmp_path}"
+    script = f"""
+import os, pathlib, signal
+from tests.harness.processes import Process
+Process(["sleep", "600"], pathlib.Path({str(tmp_path / "log")!r}))
+print("started", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    env = {**os.environ, "MARK": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=env, check=False, stdout=subprocess.DEVNULL)
+
+    def none_left() -> None:
+        assert not processes.marked(mark)
+
+    wait_until(none_left)
+
+
+def test_children_lists_a_zombie_as_such() -> None:
+    with subprocess.Popen(["true"]) as child:
+
+        def ended() -> bool:
+            return processes.children(os.getpid()).get(child.pid) == "Z"
+
+        wait_until(ended)
