@@ -36,9 +36,9 @@ ROW = {name: number for number, row in enumerate(ROWS.strip().splitlines()) for 
 FENCED = {"sh": "commands", "yaml": "taskfile", "tenacity": "retry", "signal": "shutdown"}
 STARTS_PROCESSES = {"sh", "subprocess", "multiprocessing", "pty"}
 # What may be called while a module is imported, beside constructors: what makes values and asks nothing.
-HARMLESS_CALLS = {
-    *"dataclass field frozenset functools.cache functools.partial int map range re.compile tuple".split(),
-    "logging.getLogger",
+HARMLESS_CALLS = {"dataclass", "field", "frozenset", "int", "map", "range", "tuple"}
+HARMLESS_CALLS |= {"functools.cache", "functools.partial", "logging.getLogger", "re.compile"}
+HARMLESS_CALLS |= {
     "one_of",  # flags.py: makes the check of a flag's value
     "without",  # lean.py: a library is imported without parts that cost memory
 }
