@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +29,11 @@ class Source:
     problems: tuple[Problem, ...] = ()
 
 
-def read_source(path: str, stdin: BinaryIO) -> Source:
+def read_source(path: str, stdin: BinaryIO | None = None) -> Source:
     """Read a file, or `-` for stdin; one that cannot be read is a problem of the source."""
     name = "<stdin>" if path == "-" else path
     try:
-        data = stdin.read() if path == "-" else Path(path).read_bytes()
+        data = (stdin or sys.stdin.buffer).read() if path == "-" else Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return Source(name, "", problems=(Problem(visible(name), f"cannot be read: {reason}"),))
