@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from kubectl_sidecar import __version__, flags
 from kubectl_sidecar.errors import InvalidInput, SidecarError
-from kubectl_sidecar.shutdown import SecondSignal, Signals
+from kubectl_sidecar.shutdown import SecondSignal, Signals, Stopping
 
 OK, FAILED, USAGE, BUG = 0, 1, 2, 3
 
@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SidecarError as error:
             print(f"kubectl-sidecar: {error}", file=sys.stderr)
             return FAILED
+        except Stopping:
+            return OK  # before anything had begun
         except SecondSignal as error:
             os._exit(128 + error.number)  # the threads that did not end must not hold up the end
         except Exception:

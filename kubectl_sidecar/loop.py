@@ -25,7 +25,7 @@ from kubectl_sidecar.shutdown import (
     pause,
 )
 from kubectl_sidecar.source import Source
-from kubectl_sidecar.status import HEARTBEAT
+from kubectl_sidecar.document import HEARTBEAT
 from kubectl_sidecar.tasks import Task
 
 log = logging.getLogger("kubectl_sidecar")
@@ -140,6 +140,7 @@ class Supervisor:
 
     def run(self, tasks: Sequence[Task]) -> int:
         """Keep the outputs of `tasks` up to date until a signal, or their end; returns the exit status."""
+        self.signals.hold()
         self._take_over(tasks)
         try:
             while (status := self._step()) is None:
@@ -160,8 +161,7 @@ class Supervisor:
                 self._refresh_now()
         self._reload(asked=False)
         self._reconcile()
-        if not self.means.refresher.slots.stuck():
-            self.means.journal.touch()
+        self.means.journal.beat(self.means.refresher.slots.stuck())
         return self._outcome()
 
     def _outcome(self) -> int | None:

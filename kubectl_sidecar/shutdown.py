@@ -63,7 +63,7 @@ class Wakeup:
 
 
 def wait_for(sources: Iterable[HasFileno | int], seconds: float | None) -> set[int]:
-    """Wait until one of `sources` can be read or is at its end, or until `seconds` have passed; None: for ever.
+    """Wait until one of `sources` can be read or is at its end, or for `seconds`; None: for ever.
 
     Returns the ready file descriptors; poll(2) is used because select(2) ends at descriptor 1023.
     """
@@ -89,6 +89,7 @@ class Signals:
         """As `init`, PID 1, it also tells of children that have ended."""
         self._numbers = STOP_SIGNALS | {RELOAD_SIGNAL, REFRESH_SIGNAL} | ({signal.SIGCHLD} if init else set())
         self._owner = os.getpid()
+        self._held = False
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def wake(self) -> None:
@@ -97,11 +98,22 @@ class Signals:
             os.write(self._write, b"\0")
 
     def _note(self, number: int, _frame: object) -> None:
-        # A signal can reach a forked child before it executes its program. That copy of us must not report it here:
-        # the terminal's one Ctrl-C would count as two.
-        if os.getpid() == self._owner:
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._write, bytes([number]))
+        # A signal can reach a forked child before it executes its program. That copy of us must not report it
+        # here: the terminal's one Ctrl-C would count as two.
+        if os.getpid() != self._owner:
+            return
+        if number in STOP_SIGNALS and not self._held:
+            raise Stopping
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write, bytes([number]))
+
+    def hold(self) -> None:
+        """Keep the stop signals, too, for wait(): from now on there is something to be ended in order.
+
+        Until then they raise Stopping, so that nothing that startup waits for, such as stdin, holds up the
+        end.
+        """
+        self._held = True
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[Signals]:
@@ -131,7 +143,7 @@ def kill_group(group: int) -> None:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or somebody else's by now (sudo)
         os.killpg(group, number)
 
 
