@@ -20,13 +20,12 @@ from kubectl_sidecar.lean import without
 from kubectl_sidecar.shutdown import Wakeup, kill_group, signal_name, terminate_group, wait_for
 
 
-
 def _no_event_loop() -> None:
     raise RuntimeError("no running event loop")
 
 
 # sh 2.4 needs these two for `await` and for its `__version__` only, and they are 5.4 MB of private memory.
-_UNUSED_BY_SH = {
+_UNUSED_BY_SH: dict[str, dict[str, Any]] = {
     "asyncio": {"Queue": object, "get_running_loop": _no_event_loop},
     "importlib.metadata": {"version": lambda _: "2.4", "PackageNotFoundError": ImportError},
 }
@@ -34,14 +33,15 @@ with without(_UNUSED_BY_SH):
     import sh
 
 STDERR_LIMIT = 8192
-"""Bytes kept of what a stage writes to stderr: the last ones, because that is where programs say why they ended."""
+"""Bytes kept of what a stage writes to stderr: the last ones, where programs say why they ended."""
 
-# Facts about sh 2.4.0 behind the options: without _tty_out=False the output is a terminal and jq colours it; _bg_exc
-# would print tracebacks; an exit status outside _ok_code raises an exception that holds the output; _close_fds costs
-# 0.4 ms, and every descriptor that Python opens is close-on-exec; the default _log_msg logs the whole command line.
-# `_timeout` is not used: it adds 100 ms to every command, and signals only the one process.
+# Facts about sh 2.4.0 behind the options: _bg=True, and not 1, makes the program ignore SIGHUP; without
+# _tty_out=False the output is a terminal and jq colours it; _bg_exc would print tracebacks; an exit status
+# outside _ok_code raises an exception that holds the output; _close_fds costs 0.4 ms, and every descriptor
+# that Python opens is close-on-exec; the default _log_msg logs the whole command line. `_timeout` is not
+# used: it adds 100 ms to every command, and signals only the one process.
 _START: dict[str, Any] = {
-    "_bg": True,
+    "_bg": 1,
     "_bg_exc": False,
     "_tty_out": False,
     "_new_group": True,
@@ -75,21 +75,33 @@ class _Started:
     pidfd: int | None = None
     """None: it had ended, and sh's thread had reaped it, before it could be opened."""
     tail: bytearray = field(default_factory=bytearray)
+    cut: bool = False
+    """More came on stderr than was kept."""
 
     def drain(self) -> bool:
-        """Take what there is on stderr and keep the end of it; False when there can be no more."""
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self.stderr, 65536):
-                self.tail += data
-                del self.tail[:-STDERR_LIMIT]
-            return False
-        return True
+        """Take what a pipe holds of stderr and keep the end of it; False when there can be no more.
+
+        One read, and not as many as there is something to read: a stage may write as fast as we read.
+        """
+        try:
+            data = os.read(self.stderr, 65536)
+        except BlockingIOError:
+            return True
+        self.tail += data
+        self.cut |= len(self.tail) > STDERR_LIMIT
+        del self.tail[:-STDERR_LIMIT]
+        return bool(data)
+
+    def said(self) -> str:
+        """What it wrote to stderr, in whole lines: the end of one may be data that nothing marks as such."""
+        text = self.tail.decode(errors="replace")
+        return text.partition("\n")[2] if self.cut else text
 
     def has_ended(self) -> bool:
         return self.pidfd is None or bool(wait_for([self.pidfd], 0))
 
     def status(self) -> int:
-        """Reap it and join sh's threads; break sh's one reference cycle, 57 KB a pipeline for the garbage collector."""
+        """Reap it and join sh's threads; break sh's one reference cycle, 57 KB a pipeline."""
         if self.process.process.command is not None:
             self.process.wait()
             self.process.process.command = None
@@ -104,9 +116,10 @@ class Children:
         self._groups: set[int] = set()
         logging.getLogger("sh").setLevel(logging.WARNING)
 
-    def start(self, argv: Sequence[str], options: dict[str, Any]) -> Any:
+    def start(self, argv: Sequence[str], options: dict[str, Any]) -> Any:  # noqa: ANN401 (sh has no types)
         """Start one program; raises RefreshFailed when it cannot be started."""
-        # One at a time: sh switches the garbage collector off around its fork, and the reaper must know every child.
+        # One at a time: sh switches the garbage collector off around its fork, and the reaper must know
+        # every child.
         with self._lock:
             try:
                 process = sh.Command(argv[0])(*argv[1:], **_START, **options)
@@ -114,7 +127,8 @@ class Children:
                 raise RefreshFailed(f"{argv[0]}: no such program on PATH") from error
             except (sh.ForkException, OSError, RuntimeError) as error:
                 _tidy_after(error)
-                # A ForkException is the child's traceback; its last line ends in "[Errno 8] Exec format error: b'/path'".
+                # A ForkException is the child's traceback, which ends in "[Errno 8] Exec format error:
+                # b'/x'".
                 last_line = str(error).strip().rpartition("\n")[2]
                 reason = re.sub(r"^\s*\w+Error: |\[Errno \d+\] |: b'.*", "", last_line)
                 raise RefreshFailed(f"{argv[0]}: cannot be started: {reason}") from error
@@ -133,7 +147,8 @@ class Children:
     def reap_orphans(self) -> bool:
         """Reap what ended of the processes that we inherited as PID 1; False: look again soon.
 
-        waitid() shows one ended child at a time. When it is one of ours, which sh must reap, orphans may hide behind it.
+        waitid() shows one ended child at a time. When it is one of ours, which sh must reap, orphans may hide
+        behind it.
         """
         with self._lock:
             while True:
@@ -151,7 +166,7 @@ class Children:
 def _tidy_after(error: BaseException) -> None:
     """Undo what sh 2.4.0 leaves when it cannot start a program: gc off, open descriptors, a process.
 
-    Under a limit on processes every failed start would otherwise cost up to nine descriptors and a zombie, for ever.
+    Under a limit on processes every failed start would otherwise cost up to nine descriptors and a zombie.
     """
     gc.enable()
     trace = error.__traceback__
@@ -193,8 +208,10 @@ class Running:
         self._children = children
         self._grace = grace
         self._stages: list[_Started] = []
-        source = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) if stdin is None else stdin
+        source = -1 if stdin is None else stdin
         try:
+            if stdin is None:
+                source = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             for position, argv in enumerate(argvs):
                 last = position == len(argvs) - 1
                 read, write = (-1, stdout) if last else os.pipe2(os.O_CLOEXEC)
@@ -205,10 +222,12 @@ class Running:
                     for fd in {source, write} - {stdin, stdout}:
                         os.close(fd)
                     source = read
-        except BaseException:
+        except BaseException as error:
             if source not in (stdin, -1):
                 os.close(source)
             self.close()
+            if isinstance(error, OSError):
+                raise RefreshFailed(f"the pipeline cannot be started: {error.strerror}") from error
             raise
 
     def _start(
@@ -218,8 +237,10 @@ class Running:
         os.set_blocking(write_errors, True)
         options = {"_in": stdin, "_out": stdout, "_err": write_errors, "_env": environment}
         if limit is not None:
-            # It fails the write that would pass the limit; one byte more tells "too large" from "just fits".
-            options["_preexec_fn"] = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit + 1, limit + 1))
+            # The write that would pass the limit fails; one byte more tells "too large" from "just fits". It
+            # does not kill: Python ignores SIGXFSZ, so do its children, and a core dump would hold the data.
+            most = (limit + 1, limit + 1)
+            options["_preexec_fn"] = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, most)
         try:
             process = self._children.start(argv, options)
         except BaseException:
@@ -239,16 +260,16 @@ class Running:
         self.close()
 
     def finish(self, stop: Wakeup, seconds: float) -> Ended:
-        """Wait until every stage has ended, but not past `stop` or `seconds`; then nothing of the pipeline lives on."""
+        """Wait until every stage has ended, `stop` is set or `seconds` have passed; then end what is left."""
         why = self._wait(stop, time.monotonic() + seconds)
         stages = list(self._stages)
         self.close()
         statuses = tuple(stage.status() for stage in stages)
-        return Ended(why, statuses, tuple(stage.tail.decode(errors="replace") for stage in stages))
+        return Ended(why, statuses, tuple(stage.said() for stage in stages))
 
     def _wait(self, stop: Wakeup, deadline: float) -> Literal["exited", "timeout", "stopped"]:
         open_errors = {stage.stderr: stage for stage in self._stages}
-        while alive := [stage.pidfd for stage in self._stages if stage.pidfd is not None and not stage.has_ended()]:
+        while alive := self._alive():
             ready = wait_for([*alive, *open_errors, stop], deadline - time.monotonic())
             if stop.fileno() in ready:
                 return "stopped"
@@ -263,13 +284,15 @@ class Running:
                 return "exited"
         return "exited"
 
-    def close(self) -> None:
-        """End every stage and its group: SIGTERM, `grace`, SIGKILL. What a stage left running in its group goes too:
+    def _alive(self) -> list[int]:
+        return [stage.pidfd for stage in self._stages if stage.pidfd is not None and not stage.has_ended()]
 
-        it would hold the output open and go on writing to it after it was published.
+    def close(self) -> None:
+        """End every stage and its group: SIGTERM, `grace`, SIGKILL.
+
+        What a stage left running in its group is killed too: it would go on writing to what is published.
         """
-        alive = [stage.pidfd for stage in self._stages if stage.pidfd is not None and not stage.has_ended()]
-        if alive:
+        if alive := self._alive():
             for stage in self._stages:
                 terminate_group(stage.pid)
             deadline = time.monotonic() + self._grace

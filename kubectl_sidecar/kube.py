@@ -8,21 +8,22 @@ from collections.abc import Mapping
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-# One-shot kubectls are short and small: without the garbage collector they need a fifth less CPU, and GOMEMLIMIT
-# switches it on again for a large list. KUBERC=off: since 1.34 a ~/.kube/kuberc may change what a command prints.
+# One-shot kubectls are short and small: without the garbage collector they need a fifth less CPU, and
+# GOMEMLIMIT switches it on again for a large list. KUBERC=off: since 1.34 a ~/.kube/kuberc may change what a
+# command prints.
 _TUNING = {"GOGC": "off", "GOMEMLIMIT": "64MiB", "KUBERC": "off"}
 NO_CACHE = (
-    "no writable directory for kubectl's discovery cache (tried %s): each refresh costs three API requests instead"
-    " of one; mount an emptyDir at /tmp"
+    "no writable directory for kubectl's discovery cache (tried %s): each refresh costs three API requests"
+    " instead of one; mount an emptyDir at /tmp"
 )
 
 
 def in_cluster_kubeconfig(environ: Mapping[str, str], service_account: str = SERVICE_ACCOUNT) -> str | None:
-    """Return the kubeconfig that says what kubectl's own in-cluster configuration would; None: kubectl has another.
+    """Return a kubeconfig that says what kubectl's own in-cluster configuration would; None: it has another.
 
-    kubectl's own is dropped without a word as soon as a flag like --request-timeout or --as is given (kubernetes#49343).
-    The token is given by its path, so that rotation is followed. The namespace is found as client-go's
-    tools/clientcmd/client_config.go does: $POD_NAMESPACE, else the service account's.
+    kubectl's own is dropped without a word as soon as a flag like --request-timeout or --as is given
+    (kubernetes#49343). The token is given by its path, so that rotation is followed. The namespace is found
+    as client-go's tools/clientcmd/client_config.go does: $POD_NAMESPACE, else the service account's.
     """
     host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
     own = environ.get("KUBECONFIG") or os.path.exists(f"{environ.get('HOME', '')}/.kube/config")
@@ -31,14 +32,13 @@ def in_cluster_kubeconfig(environ: Mapping[str, str], service_account: str = SER
     address = f"[{host}]" if ":" in host else host
     namespace = environ.get("POD_NAMESPACE") or _read(f"{service_account}/namespace") or "default"
     cluster = {"server": f"https://{address}:{port}", "certificate-authority": f"{service_account}/ca.crt"}
+    context = {"cluster": "in-cluster", "user": "in-cluster", "namespace": namespace}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "in-cluster", "cluster": cluster}],
         "users": [{"name": "in-cluster", "user": {"tokenFile": f"{service_account}/token"}}],
-        "contexts": [
-            {"name": "in-cluster", "context": {"cluster": "in-cluster", "user": "in-cluster", "namespace": namespace}}
-        ],
+        "contexts": [{"name": "in-cluster", "context": context}],
         "current-context": "in-cluster",
     }
     return json.dumps(config)
@@ -64,7 +64,8 @@ def memory_file(content: str) -> str:
 
 def environment(environ: Mapping[str, str], *, kubeconfig: str | None, cache: str | None) -> dict[str, str]:
     """Return the environment of every stage; what is set in `environ` already wins."""
-    # Without one, kubectl would put a cache under $HOME, or into the working directory: into the app's volume, perhaps.
+    # Without one, kubectl would put a cache under $HOME, or into the working directory: into the app's
+    # volume, perhaps.
     added = {**_TUNING, "KUBECACHEDIR": cache or "/dev/null"}
     if kubeconfig is not None:
         added["KUBECONFIG"] = kubeconfig

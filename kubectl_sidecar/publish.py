@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import re
 import stat
@@ -35,8 +36,9 @@ class Published:
 class Staged:
     """A file on the output's file system that becomes the output when it is published, or nothing at all.
 
-    It has no name until then (O_TMPFILE), so that a kill leaves no litter and a directory watcher does not wake for
-    content that did not change. File systems that cannot do it get a hidden name beside the output instead.
+    It has no name until then (O_TMPFILE), so that a kill leaves no litter and a directory watcher does not
+    wake for content that did not change. File systems that cannot do it get a hidden name beside the output
+    instead.
     """
 
     def __init__(self, root: str, output: str, mode: int) -> None:
@@ -44,15 +46,15 @@ class Staged:
         self._output = output
         self._entry = os.path.basename(output)
         self._name: str | None = None
-        with _explained(output):
-            self._parent = _open_parent(root, output)
+        self.fd = self._parent = -1
         try:
             with _explained(output):
+                self._parent = _open_parent(root, output)
                 self.fd = self._create()
                 # Before anything is in it, and again by nobody: the umask does not count.
                 os.fchmod(self.fd, mode)
         except BaseException:
-            os.close(self._parent)
+            self.close()
             raise
 
     def _create(self) -> int:
@@ -69,17 +71,25 @@ class Staged:
         self._name = name
         # Tells the sweep of another kubectl-sidecar in the same volume that somebody is at work here.
         fcntl.flock(fd, fcntl.LOCK_EX)
-        return fd
+        if os.fstat(fd).st_nlink:
+            return fd
+        os.close(fd)  # that sweep was faster
+        return self._create_named()
 
     def __enter__(self) -> Staged:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave nothing behind but what was published."""
         if self._name is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._name, dir_fd=self._parent)
-        os.close(self.fd)
-        os.close(self._parent)
+        for fd in (self.fd, self._parent):
+            if fd != -1:
+                os.close(fd)
 
     def size(self) -> int:
         """Bytes written so far."""
@@ -93,12 +103,13 @@ class Staged:
                 digest.update(block)
             size = self.size()
             if changed := not self._same_as_output():
-                os.rename(self._named(), self._entry, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-                self._name = None
+                name = self._named()
                 if durable:
-                    # For a crash of the node; afterwards, because the reader need not wait for the disk.
-                    with contextlib.suppress(OSError):
-                        os.fsync(self.fd)
+                    # Before the rename: after a crash of the node the output must not be half a file, and a
+                    # network file system says only now that it has no space.
+                    os.fsync(self.fd)
+                os.rename(name, self._entry, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+                self._name = None
             return Published(changed, size, digest.hexdigest())
 
     def _named(self) -> str:
@@ -136,7 +147,9 @@ class Staged:
             ours, theirs = os.fstat(self.fd), os.fstat(output)
             if (ours.st_mode, ours.st_size) != (theirs.st_mode, theirs.st_size):
                 return False
-            return all(one == other for one, other in zip(_blocks(self.fd), _blocks(output), strict=True))
+            # zip_longest: whoever else may write there can change its size meanwhile.
+            blocks = itertools.zip_longest(_blocks(self.fd), _blocks(output))
+            return all(one == other for one, other in blocks)
         finally:
             os.close(output)
 
@@ -158,7 +171,7 @@ def remove(root: str, output: str) -> bool:
 
 
 def sweep(root: str, outputs: Iterable[str]) -> None:
-    """Remove the staged files that a killed process left beside the outputs, and only those: a living one is locked."""
+    """Remove the staged files that a killed process left beside the outputs: a living one's are locked."""
     for directory in {os.path.dirname(output) for output in outputs}:
         with contextlib.suppress(OSError):
             parent = _open_parent(root, os.path.join(directory, "_"), make=False)
@@ -181,7 +194,7 @@ def _remove_if_abandoned(parent: int, name: str) -> None:
 
 
 def _open_parent(root: str, output: str, *, make: bool = True) -> int:
-    """Open the directory of an output without following a symlink below `root`: others may write to the volume.
+    """Open the directory of an output, following no symlink below `root`: others may write to the volume.
 
     Directories below `root` are made as needed. An absolute output's directory must exist.
     """
@@ -190,14 +203,22 @@ def _open_parent(root: str, output: str, *, make: bool = True) -> int:
     for part in filter(None, os.path.dirname(output).split("/")):
         outer = fd
         try:
-            if make and not absolute:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o755, dir_fd=outer)
-                    os.chmod(part, 0o755, dir_fd=outer)  # whatever the umask
+            made = make and not absolute and _mkdir(part, outer)
             fd = os.open(part, _DIRECTORY, dir_fd=outer)
+            if made:
+                os.fchmod(fd, 0o755)  # whatever the umask; by no name, which could be a symlink by now
         finally:
             os.close(outer)
     return fd
+
+
+def _mkdir(name: str, parent: int) -> bool:
+    """Make a directory; False: there is something already."""
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _blocks(fd: int) -> Iterator[bytes]:
@@ -227,8 +248,8 @@ def _reason(error: OSError) -> str:
         errno.ENOTDIR: f"{error.filename} is a symlink or a file, where a directory was expected",
         errno.EISDIR: "a directory is in the way: remove it, or write to another path",
         errno.EROFS: "the volume is mounted read-only: mount it without readOnly in this container",
-        errno.EACCES: f"permission denied for UID {os.geteuid()}, GID {os.getegid()}: set fsGroup, or runAsUser to the"
-        " owner of the directory",
+        errno.EACCES: f"permission denied for UID {os.geteuid()}, GID {os.getegid()}:"
+        " set fsGroup, or runAsUser to the owner of the directory",
         errno.ENOSPC: "no space left in the volume: it must hold the old and the new content at once",
     }
     return ways_out.get(error.errno or 0, f"{os.strerror(error.errno or 0)}{place}")

@@ -36,11 +36,11 @@ def until_success(
     pause: Callable[[float], None],
     failed: Callable[[int, RefreshFailed, float | None], None],
 ) -> T:
-    """Call `attempt` until it succeeds, pausing between the attempts with exponential backoff and full jitter.
+    """Call `attempt` until it succeeds; pause between attempts with exponential backoff and full jitter.
 
-    `failed(count, error, delay)` hears of each failure and of the seconds until the next attempt (None: there is none,
-    and the last RefreshFailed is raised). Whatever else `attempt` or `pause` raises ends it at once: that is how a
-    shutdown gets out without one more attempt (tenacity's own stop_when_event_set makes one).
+    `failed(count, error, delay)` hears of each failure and of the seconds until the next attempt (None: there
+    is none, and the last RefreshFailed is raised). Whatever else `attempt` or `pause` raises ends it at once:
+    that is how a shutdown gets out without one more attempt (tenacity's own stop_when_event_set makes one).
     """
 
     def report(state: tenacity.RetryCallState, delay: float | None) -> None:

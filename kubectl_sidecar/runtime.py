@@ -14,15 +14,15 @@ _PREFIX = "kubectl-sidecar-"
 def candidates(environ: Mapping[str, str]) -> list[str]:
     """Where it may be, best first.
 
-    /dev/shm is the last one: it is there and writable in every container, also with a read-only root file system, but
-    it is memory, and the containers of a Pod share it.
+    /dev/shm is the last one: it is there and writable in every container, also with a read-only root file
+    system, but it is memory, and the containers of a Pod share it.
     """
-    parents = [environ.get("TMPDIR") or "/tmp", "/tmp", "/dev/shm"]  # noqa: S108 (checked for its owner in _usable)
+    parents = [environ.get("TMPDIR") or "/tmp", "/tmp", "/dev/shm"]  # noqa: S108 (_take looks at the owner)
     return [f"{parent}/{_PREFIX}{os.geteuid()}-{_container()}" for parent in dict.fromkeys(parents)]
 
 
 def _container() -> int:
-    """A number that the processes of this container have in common, and no two containers: their mount namespace."""
+    """A number that the processes of a container share, and no two containers do: the mount namespace."""
     return os.stat("/proc/self/ns/mnt").st_ino
 
 
@@ -30,8 +30,8 @@ def _container() -> int:
 def runtime_directory(environ: Mapping[str, str]) -> Iterator[str | None]:
     """Make the directory for the duration of the block, or yield None where nothing is writable.
 
-    A second kubectl-sidecar in the same container gets a directory with a number behind its name. What killed ones left
-    is removed: nobody holds its lock.
+    A second kubectl-sidecar in the same container gets a directory with a number behind its name. What killed
+    ones left is removed: nobody holds its lock.
     """
     for path in candidates(environ):
         for name in (path, f"{path}.2", f"{path}.3", f"{path}.4"):
@@ -57,9 +57,12 @@ def _take(path: str) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         owner = os.fstat(fd)
-        if owner.st_uid != os.geteuid() or stat.S_IMODE(owner.st_mode) != 0o700 or not os.access(path, os.W_OK):
+        private = owner.st_uid == os.geteuid() and stat.S_IMODE(owner.st_mode) == 0o700
+        if not private or not os.access(path, os.W_OK):
             raise PermissionError(path)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(owner, os.stat(path)):  # its last holder has just removed it
+            raise FileNotFoundError(path)
     except OSError:
         os.close(fd)
         raise
@@ -71,8 +74,9 @@ def _remove_abandoned(parent: str) -> None:
         for entry in entries:
             if entry.name.startswith(f"{_PREFIX}{os.geteuid()}-"):
                 with contextlib.suppress(OSError):
-                    os.close(_take(entry.path))
+                    fd = _take(entry.path)
                     _remove(entry.path)
+                    os.close(fd)
 
 
 def _remove(path: str) -> None:
