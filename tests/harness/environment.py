@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.harness import cache
-from tests.harness.packages import install
+from tests.harness.packages import install as install_packages
 from tests.harness.progress import Unavailable, run
 
 LOCK = Path("requirements/dev.txt")
@@ -55,7 +55,9 @@ def pick(which: str) -> str:
     found = interpreters()
     if not found:
         # Debian keeps what makes environments in a package of its own.
-        install(["python3", "python3-venv"], "no Python 3.11, 3.12 or 3.13 that can make environments")
+        install_packages(
+            ["python3", "python3-venv"], "no Python 3.11, 3.12 or 3.13 that can make environments"
+        )
         found = interpreters()
     if not found:
         raise Unavailable("the system's Python is too old: install Python 3.11, 3.12 or 3.13")
@@ -76,6 +78,21 @@ def environment(python: str) -> Path:
         run("installing the locked packages", [*pip, *options])
 
     return cache.directory(f"python-{version}-{cache.key(LOCK, python)}", make)
+
+
+def install(locked: Path, directory: Path) -> Path:
+    """Install this clone's package, built as its users get it, over a locked environment; return the Python.
+
+    The environment is shared between clones and runs, so the package goes into one of its own on top.
+    """
+    python = directory / "bin/python"
+    subprocess.run([locked / "bin/python", "-m", "venv", "--without-pip", directory], check=True)
+    site = next(directory.glob("lib/python3.*/site-packages"))
+    (site / "locked.pth").write_text(f"{next(locked.glob('lib/python3.*/site-packages'))}\n")
+    pip = [str(locked / "bin/python"), "-m", "pip", "--python", str(python), "install", "--quiet"]
+    options = ["--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation", "."]
+    run("installing kubectl-sidecar", [*pip, *options])
+    return python
 
 
 def main(which: str = "newest") -> int:

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.harness.progress import Unavailable
+
 GRACE = 15.0
 
 
@@ -72,7 +74,7 @@ class Process:
     def assert_running(self) -> None:
         status = self.popen.poll()
         if status is not None:
-            raise RuntimeError(f"{self.name} ended with {status}:\n{self.tail()}")
+            raise Unavailable(f"{self.name} ended with {status}:\n{self.tail()}")
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of what it printed."""

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.harness import gobuild, tools
-from tests.harness.environment import environment, pick
+from tests.harness.environment import environment, install, pick
 from tests.harness.packages import need
-from tests.harness.progress import Unavailable, run, say
+from tests.harness.progress import Unavailable, say
 
 PACKAGES = {
     "dash": "dash",
@@ -32,21 +32,6 @@ NODE = (
     "containerd-shim-runc-v2",
     "ctr",
 )
-
-
-def install(locked: Path, directory: Path) -> Path:
-    """Install this clone's package, built as its users get it, over a locked environment; return the Python.
-
-    The environment is shared between clones and runs, so the package goes into one of its own on top.
-    """
-    python = directory / "bin/python"
-    subprocess.run([locked / "bin/python", "-m", "venv", "--without-pip", directory], check=True)
-    site = next(directory.glob("lib/python3.*/site-packages"))
-    (site / "locked.pth").write_text(f"{next(locked.glob('lib/python3.*/site-packages'))}\n")
-    pip = [str(locked / "bin/python"), "-m", "pip", "--python", str(python), "install", "--quiet"]
-    options = ["--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation", "."]
-    run("installing kubectl-sidecar", [*pip, *options])
-    return python
 
 
 def pytest(python: Path, arguments: Sequence[str]) -> int:

@@ -1,0 +1,271 @@
+"""The demo: kubectl-sidecar beside a Pod's status that changes, in a throwaway cluster or the user's own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tests.harness import gobuild
+from tests.harness.control_plane import Programs, control_plane
+from tests.harness.environment import environment, install, pick
+from tests.harness.network import Network
+from tests.harness.packages import need
+from tests.harness.processes import Process
+from tests.harness.progress import Unavailable, say
+from tests.harness.tools import WrongChecksum, tools
+from tests.harness.waiting import wait_until
+
+POD = "kubectl get pod $MYPOD -o json | jq .status > this-pod-status.json"
+NODE = "kubectl get node $MYNODE -o json | jq .status > this-node-status.json"
+OUTPUTS = ("this-pod-status.json", "this-node-status.json")
+SECONDS_BETWEEN_CHANGES = 3
+PROGRAMS = {"ip": "iproute2", "openssl": "openssl", "setpriv": "util-linux"}
+RBAC = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster as its administrator sees it."""
+
+    command: tuple[str, ...]
+    own: bool
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [*self.command, *arguments], input=stdin, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise Unavailable(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def create(self, *objects: dict[str, Any]) -> None:
+        self.kubectl("create", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
+
+
+def throwaway_cluster(stack: contextlib.ExitStack, directory: Path, kubectl: Path) -> Cluster:
+    """An etcd and a kube-apiserver of our own, in a network that only we see where that is permitted."""
+    need(PROGRAMS, "a throwaway cluster")
+    programs = Programs(gobuild.program("etcd"), gobuild.program("kube-apiserver"), kubectl)
+    say("starting etcd and kube-apiserver")
+    (directory / "cluster").mkdir()
+    running = stack.enter_context(control_plane(directory / "cluster", Network(), programs))
+    return Cluster((str(kubectl), "--kubeconfig", str(running.admin_kubeconfig)), own=True)
+
+
+def populate(stack: contextlib.ExitStack, cluster: Cluster, name: str) -> str:
+    """Make a namespace, an account that may read one Pod and one Node, and these; return the Node's name."""
+    stack.callback(remove, cluster, name)
+    node = "demo-node" if cluster.own else first_node(cluster)
+    say(f"creating the namespace {name}, a Pod in it, and an account that may read it and the Node {node}")
+    inside = {"name": name, "namespace": name}
+    # No scheduler feels responsible for it: it never runs, and its status is ours to change.
+    spec = {"containers": [{"name": "app", "image": "example.invalid/app"}], "schedulerName": "nobody"}
+    subjects = [{"kind": "ServiceAccount", **inside}]
+    cluster.create(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": inside},
+        *may_get("Role", inside, "pods", name, subjects),
+        *may_get("ClusterRole", {"name": name}, "nodes", node, subjects),
+    )
+    pod_spec = {**spec, "serviceAccountName": name}
+    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": inside, "spec": pod_spec})
+    if cluster.own:
+        create_node(cluster, node)
+    return node
+
+
+def first_node(cluster: Cluster) -> str:
+    names = cluster.kubectl("get", "nodes", "-o", "name").split()
+    if not names:
+        raise Unavailable("the cluster has no node to show")
+    return names[0].removeprefix("node/")
+
+
+def create_node(cluster: Cluster, name: str) -> None:
+    """A Node object that looks alive; there is no machine behind it."""
+    cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+    patch = json.dumps({"status": {"conditions": [ready]}})
+    cluster.kubectl("patch", "node", name, "--subresource=status", "--patch", patch)
+
+
+def may_get(
+    kind: str, metadata: dict[str, str], resources: str, name: str, subjects: list[dict[str, str]]
+) -> list[dict[str, Any]]:
+    """A Role or ClusterRole that allows to get one object, and its binding."""
+    rule = {"apiGroups": [""], "resources": [resources], "resourceNames": [name], "verbs": ["get"]}
+    version = f"{RBAC}/v1"
+    role = {"apiGroup": RBAC, "kind": kind, "name": metadata["name"]}
+    binding = {"apiVersion": version, "kind": f"{kind}Binding", "metadata": metadata}
+    return [
+        {"apiVersion": version, "kind": kind, "metadata": metadata, "rules": [rule]},
+        {**binding, "subjects": subjects, "roleRef": role},
+    ]
+
+
+def remove(cluster: Cluster, name: str) -> None:
+    """Take everything out of the user's own cluster; the throwaway one goes as a whole."""
+    if cluster.own:
+        return
+    say(f"removing the namespace {name} and what belongs to it")
+    cluster.kubectl("delete", "clusterrolebinding,clusterrole", name, "--ignore-not-found")
+    cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=2m")
+
+
+def account_kubeconfig(cluster: Cluster, name: str, directory: Path) -> Path:
+    """A kubeconfig with the account's identity and nothing of the administrator's."""
+    view = json.loads(cluster.kubectl("config", "view", "--minify", "--flatten", "--raw", "-o", "json"))
+    token = directory / "token"
+    token.touch(mode=0o600)
+    token.write_text(cluster.kubectl("create", "token", name, "--namespace", name))
+    context = {"cluster": "demo", "user": "demo", "namespace": name}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "demo", "cluster": view["clusters"][0]["cluster"]}],
+        "users": [{"name": "demo", "user": {"tokenFile": str(token)}}],
+        "contexts": [{"name": "demo", "context": context}],
+        "current-context": "demo",
+    }
+    path = directory / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+class Demo:
+    """The program and its outputs, shown as they change."""
+
+    def __init__(self, process: Process, cluster: Cluster, name: str, outputs: Path) -> None:
+        self.process = process
+        self.cluster = cluster
+        self.name = name
+        self.outputs = outputs
+        self._shown = 0
+
+    def show_first(self) -> None:
+        wait_until(self._all_there, timeout=30, what="the files are not there")
+        self._show_log()
+        for name in OUTPUTS:
+            self._show(name)
+
+    def change_once(self, number: int) -> None:
+        """Change the Pod's status, and show the file once it has followed."""
+        text = f"change {number} at {time.strftime('%H:%M:%S')}"
+        patch = json.dumps({"status": {"phase": "Running", "message": text}})
+        say(f"changing the Pod's status: {patch}")
+        target = ["pod", self.name, "--namespace", self.name]
+        self.cluster.kubectl("patch", *target, "--subresource=status", "--type=merge", "--patch", patch)
+        started = time.monotonic()
+        wait_until(lambda: text in self._content(OUTPUTS[0]), timeout=30, what="the file does not follow")
+        say(f"the file followed {time.monotonic() - started:.1f} s later")
+        self._show_log()
+        self._show(OUTPUTS[0])
+
+    def idle(self, seconds: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self.process.wait(seconds)
+            raise Unavailable(f"kubectl-sidecar ended with {status}:\n{self.process.tail()}")
+
+    def _all_there(self) -> bool:
+        self.idle(0)
+        return all((self.outputs / name).exists() for name in OUTPUTS)
+
+    def _content(self, name: str) -> str:
+        return (self.outputs / name).read_text()
+
+    def _show(self, name: str) -> None:
+        print(f"--- {name}\n{self._content(name)}", end="", flush=True)
+
+    def _show_log(self) -> None:
+        lines = self.process.log.read_text().splitlines()
+        for line in lines[self._shown :]:
+            print(f"    {line}", file=sys.stderr, flush=True)
+        self._shown = len(lines)
+
+
+def start_sidecar(
+    stack: contextlib.ExitStack, directory: Path, cluster: Cluster, name: str, node: str, path: str
+) -> Demo:
+    program = install(environment(pick("newest")), directory / "environment").with_name("kubectl-sidecar")
+    kubeconfig = account_kubeconfig(cluster, name, directory)
+    outputs = directory / "outputs"
+    outputs.mkdir()
+    words = ["run", "--output-dir", str(outputs), "--every", "2s", POD, NODE]
+    say(
+        "as that account: kubectl-sidecar " + " ".join(f"'{word}'" if " " in word else word for word in words)
+    )
+    own = {"KUBECONFIG": str(kubeconfig), "MYPOD": name, "MYNODE": node}
+    env = {"PATH": path, "HOME": str(directory), **own}
+    process = Process([program, *words], directory / "log", env=env)
+    stack.callback(process.stop)
+    return Demo(process, cluster, name, outputs)
+
+
+def show(once: bool, context: str) -> None:
+    """Set up, show, and take down again however it ends."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kubectl-sidecar-demo-")))
+        prefix = tools()
+        if context:
+            cluster = Cluster((str(prefix / "kubectl"), "--context", context), own=False)
+        else:
+            cluster = throwaway_cluster(stack, directory, prefix / "kubectl")
+        name = f"kubectl-sidecar-demo-{uuid.uuid4().hex[:6]}"
+        node = populate(stack, cluster, name)
+        path = f"{prefix}:{os.environ['PATH']}"
+        demo = start_sidecar(stack, directory, cluster, name, node, path)
+        demo.show_first()
+        for number in itertools.count(1):
+            demo.change_once(number)
+            if once:
+                break
+            say("Ctrl-C ends it")
+            demo.idle(SECONDS_BETWEEN_CHANGES)
+        ignore_signals()
+
+
+def ignore_signals() -> None:
+    """From here on things are taken down, and that is not to be interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def interrupt(*_: object) -> NoReturn:
+    ignore_signals()
+    say("taking everything down")
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("scripts/demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="one change, then end")
+    parser.add_argument(
+        "--context", default="", help="use this context of your kubeconfig, not a throwaway cluster"
+    )
+    chosen = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    try:
+        show(chosen.once, chosen.context)
+    except KeyboardInterrupt:
+        return 0
+    except (Unavailable, WrongChecksum, AssertionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
