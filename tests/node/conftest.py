@@ -1,0 +1,55 @@
+"""One node for all tests, with the images that example.yaml names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import unavailable
+from tests.harness import gobuild, packages
+from tests.harness.control_plane import ControlPlane, Programs, control_plane
+from tests.harness.network import Network
+from tests.harness.progress import Unavailable
+from tests.image.builder import builder
+from tests.node.images import image_files
+from tests.node.node import BUILT, CNI_PLUGINS, PROGRAMS, Node, ServiceNetwork, node
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.node)
+
+
+@pytest.fixture(scope="session")
+def images(pytestconfig: pytest.Config, network: Network, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    try:
+        with network.outside():
+            packages.need(PROGRAMS, "the node")
+            if not CNI_PLUGINS.exists():
+                packages.install(["containernetworking-plugins"], "the node needs CNI plugins")
+            for name in BUILT:
+                gobuild.program(name)
+            return image_files(builder(), tmp_path_factory.mktemp("images"))
+    except Unavailable as error:
+        unavailable(pytestconfig, error)
+
+
+@pytest.fixture(scope="session")
+def plane(images: list[Path], tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:  # noqa: ARG001
+    """A control plane of the node's own, in a network of its own: it is stopped and started by the tests."""
+    programs = Programs(gobuild.program("etcd"), gobuild.program("kube-apiserver"), tools / "kubectl")
+    network = ServiceNetwork()
+    try:
+        with control_plane(tmp_path_factory.mktemp("node-plane"), network, programs) as running:
+            yield running
+    finally:
+        network.leave()
+
+
+@pytest.fixture(scope="session")
+def cluster(images: list[Path], plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with node(tmp_path_factory.mktemp("node"), plane, images) as running:
+        yield running
