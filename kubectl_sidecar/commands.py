@@ -34,6 +34,8 @@ with without(_UNUSED_BY_SH):
 
 STDERR_LIMIT = 8192
 """Bytes kept of what a stage writes to stderr: the last ones, where programs say why they ended."""
+CUT = "…\n"
+"""What stands for the others."""
 
 # Facts about sh 2.4.0 behind the options: _bg=True, and not 1, makes the program ignore SIGHUP; without
 # _tty_out=False the output is a terminal and jq colours it; _bg_exc would print tracebacks; an exit status
@@ -95,7 +97,7 @@ class _Started:
     def said(self) -> str:
         """What it wrote to stderr, in whole lines: the end of one may be data that nothing marks as such."""
         text = self.tail.decode(errors="replace")
-        return text.partition("\n")[2] if self.cut else text
+        return CUT + text.partition("\n")[2] if self.cut else text
 
     def has_ended(self) -> bool:
         return self.pidfd is None or bool(wait_for([self.pidfd], 0))
