@@ -54,6 +54,10 @@ def parse_switch(text: str) -> bool:
     return text == "true"
 
 
+def optional_duration(text: str) -> float | None:
+    return parse_duration(text) if text else None
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -86,7 +90,7 @@ class Flag:
     def key(self) -> str:
         return self.name.replace("-", "_")
 
-    def add_to(self, group: argparse._ArgumentGroup) -> None:
+    def add_to(self, group: argparse._ActionsContainer) -> None:
         text = f"{self.help} [{self.default}]" if self.default and self.metavar else self.help
         text = text.replace("%", "%%")
         if self.metavar is None:
@@ -101,37 +105,66 @@ def _paths(text: str) -> list[str]:
     return [path for path in text.split(":") if path]
 
 
-FILE = Flag("file", "FILE", "", _paths, "task file, - for stdin; may be repeated (in the environment: FILE:FILE)")
+FILE = Flag(
+    "file", "FILE", "", _paths, "task file, - for stdin; may be repeated (in the environment: FILE:FILE)"
+)
 TASK_FLAGS = (
     FILE,
-    Flag("every", "DURATION", "", lambda text: parse_duration(text) if text else None,
-         "time between refreshes, ±10 %; with @watch the resync [30s, with @watch 10m]"),
+    Flag(
+        "every",
+        "DURATION",
+        "",
+        optional_duration,
+        "time between refreshes, ±10 %; with @watch the resync [30s, with @watch 10m]",
+    ),
     Flag("timeout", "DURATION", "30s", parse_duration, "limit for one run of a whole pipeline"),
     Flag("mode", "OCTAL", "0644", parse_mode, "permissions of the outputs"),
-    Flag("on-missing", "keep|remove", "keep", one_of("keep", "remove"), "what to do with the output of an object that"
-         " does not exist"),
+    Flag(
+        "on-missing",
+        "keep|remove",
+        "keep",
+        one_of("keep", "remove"),
+        "what to do with the output of an object that does not exist",
+    ),
 )
 OUTPUT_FLAGS = (
     Flag("output-dir", "DIR", ".", str, "where relative outputs go"),
     Flag("max-output", "SIZE", "16Mi", parse_size, "a larger output fails the refresh"),
-    Flag("status-file", "PATH", "", str, "put the status document here, for the app to read"),
+    Flag("status-file", "PATH", "", str, "put the status document here too, for the app to read"),
 )
 PROCESS_FLAGS = (
     Flag("once", None, "false", parse_switch, "refresh everything once, and exit"),
     Flag("deadline", "DURATION", "60s", parse_duration, "with --once: how long failures are retried"),
-    Flag("max-failures", "N", "-1", parse_failures, "exit with 1 after N consecutive failures of a task; -1: never"),
+    Flag(
+        "max-failures",
+        "N",
+        "-1",
+        parse_failures,
+        "exit with 1 after N consecutive failures of a task; -1: never",
+    ),
     Flag("concurrency", "N", "2", parse_positive, "refreshes at once; each needs kubectl's 50 MB"),
     Flag("grace", "DURATION", "2s", parse_duration, "time between SIGTERM and SIGKILL"),
-    Flag("reload", None, "false", parse_switch, "take over changed task files by itself (SIGHUP does it at once)"),
+    Flag(
+        "reload",
+        None,
+        "false",
+        parse_switch,
+        "take over changed task files by itself (SIGHUP does it at once)",
+    ),
     Flag("log-format", "text|json", "text", one_of("text", "json"), "how log lines are written to stderr"),
 )
 RUN_FLAGS = TASK_FLAGS + OUTPUT_FLAGS + PROCESS_FLAGS
+READ_STATUS_FILE = Flag("status-file", "PATH", "", str, "read this document instead of this container's own")
+MAX_AGE = Flag(
+    "max-age", "DURATION", "", optional_duration, "with --ready: how old a success may be [3 periods]"
+)
+HEALTH_FLAGS = (MAX_AGE, READ_STATUS_FILE)
 
 
 def values(
     flags: Sequence[Flag], given: Mapping[str, Any], environ: Mapping[str, str], problems: list[Problem]
 ) -> dict[str, Any]:
-    """Return the value of every flag: given, else from the environment, else the default; problems are added."""
+    """Return each value: given, else from the environment, else the default; problems are added."""
     result: dict[str, Any] = {}
     for flag in flags:
         text, where = given.get(flag.key), flag.option
@@ -150,10 +183,14 @@ def values(
 
 def unknown_variables(environ: Mapping[str, str]) -> list[Problem]:
     """Return a problem for each KUBECTL_SIDECAR_* variable that is no flag: a typo must not be ignored."""
-    known = {flag.variable for flag in RUN_FLAGS}
+    known = {flag.variable for flag in RUN_FLAGS + HEALTH_FLAGS}
     problems = []
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known and not _SERVICE_LINK.fullmatch(name.removeprefix(PREFIX)):
+        if (
+            name.startswith(PREFIX)
+            and name not in known
+            and not _SERVICE_LINK.fullmatch(name.removeprefix(PREFIX))
+        ):
             close = difflib.get_close_matches(name, known, 1)
             way_out = f"did you mean {close[0]}?" if close else "kubectl-sidecar run --help lists the flags"
             problems.append(Problem(name, f"there is no flag of that name; {way_out}"))
