@@ -111,7 +111,9 @@ class TaskLoop:
             return self._means.refresher.refresh(
                 self.task,
                 self._stop,
-                lambda: self.source.document(since, lambda: self._means.refresher.fetch(self.task, self._stop)),
+                lambda: self.source.document(
+                    since, lambda: self._means.refresher.fetch(self.task, self._stop)
+                ),
             )
 
         published = until_success(
@@ -183,12 +185,13 @@ class Supervisor:
         except InvalidInput as error:
             log.error("reload refused, the old tasks go on: %d problems", len(error.problems))
             for problem in error.problems:
-                log.error("%s", problem)
+                log.error("%s: %s", problem.where, problem.text)
             self.means.journal.refused(str(error))
             return
         if tasks is not None:
+            unchanged = sum(self.desired.get(task.output) == task for task in tasks)
             self._take_over(tasks)
-            log.info("reloaded: %d tasks", len(tasks))
+            log.info("reloaded: %d tasks, %d of them as before", len(tasks), unchanged)
 
     def _take_over(self, tasks: Sequence[Task]) -> None:
         self.desired = {task.output: task for task in tasks}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,17 +61,17 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._free = os.eventfd(count, os.EFD_CLOEXEC | os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
-        self._deadlines: dict[int, float] = {}
+        self._deadlines: dict[str, float] = {}
 
     @contextlib.contextmanager
-    def held(self, stop: Wakeup, seconds: float) -> Iterator[None]:
+    def held(self, holder: str, stop: Wakeup, seconds: float) -> Iterator[None]:
         """Hold one of the slots, for about `seconds` at most; raises Stopping when `stop` is set before."""
         self._take(stop)
-        self._deadlines[threading.get_ident()] = time.monotonic() + seconds + self._STUCK_AFTER
+        self._deadlines[holder] = time.monotonic() + seconds + self._STUCK_AFTER
         try:
             yield
         finally:
-            del self._deadlines[threading.get_ident()]
+            del self._deadlines[holder]
             os.eventfd_write(self._free, 1)
 
     def _take(self, stop: Wakeup) -> None:
@@ -82,10 +81,10 @@ class Slots:
                 return
         raise Stopping
 
-    def stuck(self) -> bool:
-        """Tell whether a refresh is far past its time."""
+    def stuck(self) -> tuple[str, ...]:
+        """Return the holders that are far past their time."""
         now = time.monotonic()
-        return any(deadline < now for deadline in list(self._deadlines.values()))
+        return tuple(holder for holder, deadline in list(self._deadlines.items()) if deadline < now)
 
 
 class Refresher:
@@ -98,14 +97,19 @@ class Refresher:
         self._limits = limits
         self.slots = Slots(limits.concurrency)
 
-    def refresh(self, task: Task, stop: Wakeup, source: Callable[[], Document | None] = lambda: None) -> Published:
+    def refresh(
+        self, task: Task, stop: Wakeup, source: Callable[[], Document | None] = lambda: None
+    ) -> Published:
         """Run all stages, or those after the source on the document that `source` returns, and publish.
 
         Raises RefreshFailed, and the output is as it was. Raises Stopping when `stop` is set.
         """
         # A shared source may take the timeout once more, in the hands of another task.
         longest = 2 * (task.timeout + self._limits.grace)
-        with self.slots.held(stop, longest), Staged(self._root, task.output, task.mode) as staged:
+        with (
+            self.slots.held(task.output, stop, longest),
+            Staged(self._root, task.output, task.mode) as staged,
+        ):
             try:
                 self._write(task, stop, source(), staged.fd)
             except NotFound:
