@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.harness import gobuild, tools
@@ -45,17 +46,20 @@ def pytest(python: Path, arguments: Sequence[str]) -> int:
 
 def prepare(unit_only: bool, required: bool) -> None:
     """Get what the tests need, with progress shown, and say what cannot be had."""
-    wanted = [] if unit_only else [*SERVERS, *(NODE if os.geteuid() == 0 else ())]
-    try:
-        need(PACKAGES, "the tests")
-        directory = tools.tools()
-        os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
-        for name in wanted:
-            gobuild.program(name)
-    except Unavailable as error:
-        if required:
-            raise
-        say(f"tests will be left out: {error}")
+    servers = [] if unit_only else [*SERVERS, *(NODE if os.geteuid() == 0 else ())]
+    steps: list[Callable[[], object]] = [functools.partial(need, PACKAGES, "the tests"), put_tools_on_path]
+    steps += [functools.partial(gobuild.program, name) for name in servers]
+    for step in steps:
+        try:
+            step()
+        except Unavailable as error:
+            if required:
+                raise
+            say(f"some tests will be left out: {error}")
+
+
+def put_tools_on_path() -> None:
+    os.environ["PATH"] = f"{tools.tools()}:{os.environ['PATH']}"
 
 
 def run_all(unit_only: bool, required: bool, extra: Sequence[str]) -> int:

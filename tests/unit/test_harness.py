@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import cache, packages, processes, tools
+from tests.harness import cache, gobuild, packages, processes, tools
 from tests.harness.processes import Process
 from tests.harness.progress import Unavailable
 from tests.harness.waiting import wait_until
@@ -170,3 +170,9 @@ def test_children_lists_a_zombie_as_such() -> None:
             return processes.children(os.getpid()).get(child.pid) == "Z"
 
         wait_until(ended)
+
+
+def test_programs_that_are_given_are_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    (tmp_path / "etcd").touch()
+    assert gobuild.program("etcd") == tmp_path / "etcd"
