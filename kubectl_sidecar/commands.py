@@ -269,6 +269,21 @@ class Running:
         statuses = tuple(stage.status() for stage in stages)
         return Ended(why, statuses, tuple(stage.said() for stage in stages))
 
+    def wait_for_output(self, pipe: int, stop: Wakeup) -> bool:
+        """Wait until `pipe` can be read or is at its end; False when `stop` is set. For stages that live long."""
+        open_errors = {stage.stderr: stage for stage in self._stages}
+        while pipe not in (ready := wait_for([pipe, stop, *open_errors], None)):
+            if stop.fileno() in ready:
+                return False
+            for fd in ready:
+                if not open_errors[fd].drain():
+                    del open_errors[fd]
+        return not stop.is_set()
+
+    def has_ended(self) -> bool:
+        """Tell whether any stage has."""
+        return any(stage.has_ended() for stage in self._stages)
+
     def _wait(self, stop: Wakeup, deadline: float) -> Literal["exited", "timeout", "stopped"]:
         open_errors = {stage.stderr: stage for stage in self._stages}
         while alive := self._alive():

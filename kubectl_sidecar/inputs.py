@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kubectl_sidecar import watching
 from kubectl_sidecar.commands import Children, Running
 from kubectl_sidecar.document import HEARTBEAT
 from kubectl_sidecar.errors import InvalidInput, Problem
@@ -62,6 +63,7 @@ class Inputs:
     def _parse(self) -> tuple[Task, ...]:
         tasks = load_tasks(self._loaded, self.environ, self.defaults)
         problems = [*preflight(tasks, self.environ.get("PATH"), self._probe), *self._clashes(tasks)]
+        problems += watching.problems(tasks)
         if problems:
             raise InvalidInput(problems)
         return tasks

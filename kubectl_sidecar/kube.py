@@ -12,6 +12,13 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 # GOMEMLIMIT switches it on again for a large list. KUBERC=off: since 1.34 a ~/.kube/kuberc may change what a
 # command prints.
 _TUNING = {"GOGC": "off", "GOMEMLIMIT": "64MiB", "KUBERC": "off"}
+_WATCH_TUNING = {
+    "GOGC": "50",
+    "GOMEMLIMIT": "24MiB",
+    "KUBERC": "off",
+    "HTTP2_READ_IDLE_TIMEOUT_SECONDS": "10",
+    "HTTP2_PING_TIMEOUT_SECONDS": "5",
+}
 NO_CACHE = (
     "no writable directory for kubectl's discovery cache (tried %s): each refresh costs three API requests"
     " instead of one; mount an emptyDir at /tmp"
@@ -70,3 +77,9 @@ def environment(environ: Mapping[str, str], *, kubeconfig: str | None, cache: st
     if kubeconfig is not None:
         added["KUBECONFIG"] = kubeconfig
     return {**added, **{name: value for name, value in environ.items() if value or name not in added}}
+
+
+def watch_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a kubectl that lives long: it needs its garbage collector, and to find dead connections."""
+    tuned = {name: value for name, value in environment.items() if _TUNING.get(name) != value}
+    return {**_WATCH_TUNING, **tuned}

@@ -1,128 +1,26 @@
-"""All tasks, a thread for each, from their first refresh to their end."""
+"""All tasks, from what is asked for to what runs."""
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kubectl_sidecar.commands import Children
-from kubectl_sidecar.errors import InvalidInput, RefreshFailed
-from kubectl_sidecar.journal import Journal
-from kubectl_sidecar.publish import Published
-from kubectl_sidecar.refresh import Refresher
-from kubectl_sidecar.retry import Policy, until_success
+from kubectl_sidecar.document import HEARTBEAT
+from kubectl_sidecar.errors import InvalidInput
 from kubectl_sidecar.shutdown import (
     REFRESH_SIGNAL,
     RELOAD_SIGNAL,
     STOP_SIGNALS,
     SecondSignal,
     Signals,
-    Stopping,
-    Wakeup,
-    pause,
 )
 from kubectl_sidecar.source import Source
-from kubectl_sidecar.document import HEARTBEAT
+from kubectl_sidecar.taskloop import Means, SourceKey, TaskLoop, make_source, source_key
 from kubectl_sidecar.tasks import Task
 
 log = logging.getLogger("kubectl_sidecar")
-
-SourceKey = tuple[tuple[str, ...], float, float, bool]
-
-
-def source_key(task: Task) -> SourceKey:
-    """Tasks for which this is equal share their source."""
-    return task.stages[0].argv, task.every, task.timeout, task.watch
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every task works with."""
-
-    refresher: Refresher
-    journal: Journal
-    policy: Policy
-    once: bool
-    ended: Callable[[], None]
-    """Told when a task has come to its end."""
-
-
-class TaskLoop:
-    """One task, refreshed for ever (or once) in a thread of its own, so that no other task can delay or stop it."""
-
-    def __init__(self, task: Task, source: Source, means: Means) -> None:
-        self.task = task
-        self.source = source
-        self.has_ended = False
-        self.gave_up = False
-        self.crash: BaseException | None = None
-        self._means = means
-        self._stop = Wakeup()
-        self._wake = Wakeup()
-        self._thread = threading.Thread(target=self._run, name=task.output, daemon=True)
-
-    def start(self) -> None:
-        """Begin, unless it has begun."""
-        if self._thread.ident is None:
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def refresh_now(self) -> None:
-        self._wake.set()
-
-    def close(self) -> None:
-        """Give everything back, once it has ended."""
-        self._thread.join()
-        self._stop.close()
-        self._wake.close()
-
-    def _run(self) -> None:
-        try:
-            while True:
-                self._refresh_until_success()
-                if self._means.once:
-                    return
-                pause(self.source.seconds_until_due(), self._stop, self._wake)
-        except Stopping:
-            return
-        except RefreshFailed:
-            self.gave_up = True
-        except BaseException as error:  # a bug: a thread that dies in silence would leave its output to rot
-            self.crash = error
-        finally:
-            self.has_ended = True
-            self._means.ended()
-
-    def _refresh_until_success(self) -> None:
-        attempts = 0
-
-        def attempt() -> Published:
-            nonlocal attempts
-            attempts += 1
-            self._wake.clear()
-            began = self.source.begin()
-            # A retry wants something newer than what has just failed.
-            since = began if attempts == 1 else time.monotonic()
-            return self._means.refresher.refresh(
-                self.task,
-                self._stop,
-                lambda: self.source.document(
-                    since, lambda: self._means.refresher.fetch(self.task, self._stop)
-                ),
-            )
-
-        published = until_success(
-            attempt,
-            self._means.policy,
-            pause=lambda seconds: pause(seconds, self._stop, self._wake),
-            failed=lambda _, error, delay: self._means.journal.failed(self.task, str(error), delay),
-        )
-        self._means.journal.succeeded(self.task, published, self.source.seconds_until_due())
 
 
 @dataclass(slots=True)
@@ -206,13 +104,14 @@ class Supervisor:
                 if loop.has_ended:
                     loop.close()
                     del self.loops[output]
-                    if not loop.source.leave():
-                        del self.sources[source_key(loop.task)]
+        for key, source in list(self.sources.items()):
+            if not source.is_needed() and source.stop():
+                del self.sources[key]
         for output, task in self.desired.items():
             if output not in self.loops:
-                source = self.sources.setdefault(source_key(task), Source(task.every))
-                self.loops[output] = TaskLoop(task, source, self.means)
-                source.join()
+                if (key := source_key(task)) not in self.sources:
+                    self.sources[key] = make_source(task, self.means)
+                self.loops[output] = TaskLoop(task, self.sources[key], self.means)
         for loop in self.loops.values():
             loop.start()
 
@@ -226,7 +125,7 @@ class Supervisor:
         """End every task. Their children get `--grace`, unless a second signal comes."""
         self.desired = {}
         self._reconcile()
-        while self.loops:
+        while self.loops or self.sources:
             for number in self.signals.wait(self._reap()):
                 if number in STOP_SIGNALS:
                     self.children.kill_all()

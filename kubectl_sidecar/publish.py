@@ -43,6 +43,7 @@ class Staged:
 
     def __init__(self, root: str, output: str, mode: int) -> None:
         """Raises RefreshFailed when the output's directory cannot be opened, made or written."""
+        self._root = root
         self._output = output
         self._entry = os.path.basename(output)
         self._name: str | None = None
@@ -90,6 +91,17 @@ class Staged:
         for fd in (self.fd, self._parent):
             if fd != -1:
                 os.close(fd)
+
+    def is_in_place(self) -> bool:
+        """Tell whether its directory still is the output's: it may have been removed, or replaced."""
+        try:
+            now = _open_parent(self._root, self._output, make=False)
+        except OSError:
+            return False
+        try:
+            return os.path.samestat(os.fstat(now), os.fstat(self._parent))
+        finally:
+            os.close(now)
 
     def size(self) -> int:
         """Bytes written so far."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from kubectl_sidecar.commands import Children, Running
+from kubectl_sidecar.commands import Children, Ended, Running
 from kubectl_sidecar.diagnosis import failed_stages, is_not_found, one_line, reason
 from kubectl_sidecar.durations import format_duration
 from kubectl_sidecar.errors import NotFound, RefreshFailed
+from kubectl_sidecar.kube import watch_environment
 from kubectl_sidecar.publish import Published, Staged, remove
 from kubectl_sidecar.shutdown import Stopping, Wakeup, wait_for
 from kubectl_sidecar.tasks import Task
+from kubectl_sidecar.watch import Listener, Watch
+from kubectl_sidecar.watching import Watching
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,12 @@ class Document:
         self.file: BinaryIO = os.fdopen(os.memfd_create("document", os.MFD_CLOEXEC), "wb+", buffering=0)
         self.took = 0.0
         """Seconds that it took to fetch."""
+
+    @classmethod
+    def of(cls, content: bytes) -> Document:
+        document = cls()
+        document.file.write(content)
+        return document
 
     def open(self) -> BinaryIO:
         """Open it once more, to be read from its start."""
@@ -67,12 +75,20 @@ class Slots:
     def held(self, holder: str, stop: Wakeup, seconds: float) -> Iterator[None]:
         """Hold one of the slots, for about `seconds` at most; raises Stopping when `stop` is set before."""
         self._take(stop)
+        try:
+            with self.timed(holder, seconds):
+                yield
+        finally:
+            os.eventfd_write(self._free, 1)
+
+    @contextlib.contextmanager
+    def timed(self, holder: str, seconds: float) -> Iterator[None]:
+        """Hold none, and still be known to take about `seconds` at most."""
         self._deadlines[holder] = time.monotonic() + seconds + self._STUCK_AFTER
         try:
             yield
         finally:
             del self._deadlines[holder]
-            os.eventfd_write(self._free, 1)
 
     def _take(self, stop: Wakeup) -> None:
         while stop.fileno() not in wait_for([self._free, stop], None):
@@ -112,13 +128,35 @@ class Refresher:
         ):
             try:
                 self._write(task, stop, source(), staged.fd)
-            except NotFound:
-                if task.on_missing == "keep":
-                    raise
-                return Published(remove(self._root, task.output), None, None)
-            if staged.size() == 0:
-                raise RefreshFailed("nothing was written, and an empty output is never published")
-            return staged.publish()
+            except NotFound as error:
+                return self.missing(task, error)
+            return publish(staged)
+
+    def missing(self, task: Task, error: NotFound) -> Published:
+        """Do what @on-missing says when the object does not exist; raises `error` for keep."""
+        if task.on_missing == "keep":
+            raise error
+        return Published(remove(self._root, task.output), None, None)
+
+    def stage(self, task: Task) -> Staged:
+        """Make the staged file of a task; raises RefreshFailed."""
+        return Staged(self._root, task.output, task.mode)
+
+    def start_rest(self, task: Task, stdin: int, stdout: int) -> Running:
+        """Start the stages after the source; raises RefreshFailed."""
+        return self._start([stage.argv for stage in task.stages[1:]], stdin, stdout, self._limits.max_output)
+
+    def check_rest(self, task: Task, ended: Ended, stdout: int) -> None:
+        """Raise RefreshFailed unless all that start_rest() started succeeded; Stopping when it was stopped."""
+        argvs = [stage.argv for stage in task.stages[1:]]
+        _check(argvs, ended, task.timeout, stdout, self._limits.max_output)
+
+    def watch(self, watching: Watching, listener: Listener) -> Watch:
+        """Start to watch."""
+        environment = watch_environment(self._environment)
+        return Watch(
+            lambda stdout: self._start(watching.argvs, None, stdout, None, environment=environment), listener
+        )
 
     def fetch(self, task: Task, stop: Wakeup) -> Document:
         """Run the source of a task alone; raises as refresh() does, and NotFound."""
@@ -147,21 +185,49 @@ class Refresher:
         stop: Wakeup,
         limit: int | None,
     ) -> None:
-        running = functools.partial(
-            Running, self._children, argvs, self._environment, stdin=stdin, stdout=stdout, max_output=limit
-        )
-        with running(grace=self._limits.grace) as stages:
+        with self._start(argvs, stdin, stdout, limit) as stages:
             ended = stages.finish(stop, timeout)
-        if ended.why == "stopped":
-            raise Stopping
-        if ended.why == "timeout":
-            said = "".join(f": {text}" for text in map(one_line, ended.stderrs) if text)
-            raise RefreshFailed(f"timed out after {format_duration(timeout)} (@timeout, --timeout){said}")
-        if limit is not None and os.fstat(stdout).st_size > limit:
-            raise _too_large(limit)
-        if failed := failed_stages(ended):
-            missing = 0 in failed and is_not_found(argvs[0], ended.stderrs[0])
-            raise (NotFound if missing else RefreshFailed)(reason(argvs, ended))
+        _check(argvs, ended, timeout, stdout, limit)
+
+    def _start(
+        self,
+        argvs: Sequence[Sequence[str]],
+        stdin: int | None,
+        stdout: int,
+        limit: int | None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Running:
+        return Running(
+            self._children,
+            argvs,
+            environment or self._environment,
+            stdin=stdin,
+            stdout=stdout,
+            max_output=limit,
+            grace=self._limits.grace,
+        )
+
+
+def publish(staged: Staged) -> Published:
+    """Publish what the stages wrote, if they wrote anything; raises RefreshFailed."""
+    if staged.size() == 0:
+        raise RefreshFailed("nothing was written, and an empty output is never published")
+    return staged.publish()
+
+
+def _check(
+    argvs: Sequence[Sequence[str]], ended: Ended, timeout: float, stdout: int, limit: int | None
+) -> None:
+    if ended.why == "stopped":
+        raise Stopping
+    if ended.why == "timeout":
+        said = "".join(f": {text}" for text in map(one_line, ended.stderrs) if text)
+        raise RefreshFailed(f"timed out after {format_duration(timeout)} (@timeout, --timeout){said}")
+    if limit is not None and os.fstat(stdout).st_size > limit:
+        raise _too_large(limit)
+    if failed := failed_stages(ended):
+        missing = 0 in failed and is_not_found(argvs[0], ended.stderrs[0])
+        raise (NotFound if missing else RefreshFailed)(reason(argvs, ended))
 
 
 def _too_large(limit: int) -> RefreshFailed:

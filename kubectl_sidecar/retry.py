@@ -76,3 +76,8 @@ def _stop(policy: Policy) -> tenacity.stop.stop_base:
 def jittered(period: float) -> float:
     """A period within 10 % of `period`, so that a thousand replicas do not beat in step."""
     return period * random.uniform(1 - PERIOD_JITTER, 1 + PERIOD_JITTER)  # noqa: S311 (nothing secret)
+
+
+def backoff(failures: int) -> float:
+    """How long to wait after so many failures in a row, where they are no attempts of a task."""
+    return random.uniform(SHORTEST_BACKOFF, min(FIRST_BACKOFF * 1.3 ** min(failures, 50), LONGEST_BACKOFF))  # noqa: S311

@@ -13,12 +13,13 @@ from kubectl_sidecar.durations import format_duration
 from kubectl_sidecar.errors import InvalidInput, Problem
 from kubectl_sidecar.inputs import Inputs
 from kubectl_sidecar.journal import Journal, log, set_up_logging
-from kubectl_sidecar.loop import Means, Supervisor
+from kubectl_sidecar.loop import Supervisor
 from kubectl_sidecar.publish import sweep
 from kubectl_sidecar.refresh import Limits, Refresher
 from kubectl_sidecar.retry import Policy
 from kubectl_sidecar.runtime import candidates, runtime_directory
 from kubectl_sidecar.shutdown import Signals
+from kubectl_sidecar.taskloop import Means
 from kubectl_sidecar.tasks import Defaults, Task
 
 DEFAULT_FILE = "/etc/kubectl-sidecar/tasks"

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "kubectl_sidecar"
 
 # A module may import those of the rows above its own.
 ROWS = """
-    __init__ errors lean refusals
+    __init__ errors lean refusals jqwords
     places
     durations expansion
     words
@@ -20,13 +20,16 @@ ROWS = """
     tasks
     tasklines
     taskfile
-    preflight flags
+    preflight flags watching
     shutdown kube runtime
     commands
     publish
     status retry diagnosis versions
+    watch
     journal refresh
     source
+    ahead watched
+    taskloop
     loop
     run
     cli
