@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 
 from kubectl_sidecar.document import HEARTBEAT, NAME, Document, Unreadable, find, moment
-from kubectl_sidecar.durations import format_duration
 from kubectl_sidecar.runtime import candidates
 
 PERIODS = 3.0
@@ -14,6 +13,8 @@ PERIODS = 3.0
 # Three beats may be late before the supervisor counts as stuck.
 LONGEST_SILENCE = 3 * HEARTBEAT
 STATUS_VARIABLE, MAX_AGE_VARIABLE = "KUBECTL_SIDECAR_STATUS_FILE", "KUBECTL_SIDECAR_MAX_AGE"
+_PROBE_FLAGS = {"--startup": "startup", "--ready": "readiness"}
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 PROBES = {"liveness": "alive", "startup": "started", "readiness": "ready"}
 
 
@@ -55,7 +56,7 @@ def unhealthy(document: Document, probe: str, max_age: float | None, since_boot:
         return f"process {document.content['pid']}, which wrote {document.path}, has ended"
     silence = document.age(document.content["heartbeat"], since_boot)
     if silence > LONGEST_SILENCE:
-        return f"no heartbeat for {_rounded(silence)}; there is one every {format_duration(HEARTBEAT)}"
+        return f"no heartbeat for {_text(round(silence))}; there is one every {_text(HEARTBEAT)}"
     problems = [
         f"{output}: its refresh is stuck long past the timeout" for output in document.content["stuck"]
     ]
@@ -76,7 +77,7 @@ def _stale(
     age = document.age(str(task["lastSuccess"]), since_boot)
     if limit is None or age <= limit:
         return None
-    return f"the last success was {_rounded(age)} ago, the limit is {format_duration(limit)}{error}"
+    return f"the last success was {_text(round(age, 0 if age >= 10 else 1))} ago, the limit is {_text(limit)}{error}"
 
 
 def _first(problems: Sequence[str]) -> str | None:
@@ -85,20 +86,26 @@ def _first(problems: Sequence[str]) -> str | None:
     return f"{problems[0]} (and {len(problems) - 1} more)"
 
 
-def _rounded(seconds: float) -> str:
-    return format_duration(round(seconds, 0 if seconds >= 10 else 1))
+def _text(seconds: float) -> str:
+    # Its imports would double the cost of a probe, and a healthy one has nothing to say.
+    from kubectl_sidecar.durations import format_duration
+
+    return format_duration(seconds)
 
 
 def quick(words: Sequence[str], environ: Mapping[str, str]) -> int | None:
-    """Run the command without argparse, a fifth of the cost; None: these words are argparse's to judge."""
-    given = dict.fromkeys(("--startup", "--ready", "--status-file"), "")
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if given.get(word) != "" or (word == "--status-file" and not rest):
+    """Run the command at half the cost of argparse's; None: these words are for argparse to judge."""
+    probe, max_age, status_file = "liveness", None, None
+    for word in words:
+        name, _, value = word.partition("=")
+        if word in _PROBE_FLAGS and probe == "liveness":
+            probe = _PROBE_FLAGS[word]
+        elif name == "--max-age" and value[-1:] in _UNITS and value[:-1].isdecimal() and int(value[:-1]):
+            max_age = int(value[:-1]) * _UNITS[value[-1]]
+        elif name == "--status-file" and value:
+            status_file = value
+        else:
             return None
-        given[word] = rest.pop(0) if word == "--status-file" else word
-    if (given["--startup"] and given["--ready"]) or MAX_AGE_VARIABLE in environ:
+    if MAX_AGE_VARIABLE in environ and max_age is None:
         return None
-    probe = "startup" if given["--startup"] else "readiness" if given["--ready"] else "liveness"
-    return health(probe, None, given["--status-file"], environ)
+    return health(probe, max_age, status_file, environ)
