@@ -77,7 +77,8 @@ def _stale(
     age = document.age(str(task["lastSuccess"]), since_boot)
     if limit is None or age <= limit:
         return None
-    return f"the last success was {_text(round(age, 0 if age >= 10 else 1))} ago, the limit is {_text(limit)}{error}"
+    ago = _text(round(age, 0 if age >= 10 else 1))
+    return f"the last success was {ago} ago, the limit is {_text(limit)}{error}"
 
 
 def _first(problems: Sequence[str]) -> str | None:

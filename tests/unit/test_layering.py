@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "kubectl_sidecar"
 
 # A module may import those of the rows above its own.
 ROWS = """
-    __init__ errors lean refusals jqwords
+    __init__ document errors lean refusals jqwords
     places
     durations expansion
     words
@@ -21,9 +21,9 @@ ROWS = """
     tasklines
     taskfile
     preflight flags watching
-    shutdown kube runtime
-    commands
-    publish
+    arguments shutdown kube runtime
+    commands health
+    inputs publish
     status retry diagnosis versions
     watch
     journal refresh
@@ -31,7 +31,7 @@ ROWS = """
     ahead watched
     taskloop
     loop
-    run
+    run table
     cli
     __main__
 """
