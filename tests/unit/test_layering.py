@@ -12,26 +12,26 @@ PACKAGE = Path(__file__).parents[2] / "kubectl_sidecar"
 
 # A module may import those of the rows above its own.
 ROWS = """
-    __init__ document errors lean refusals jqwords
+    __init__ errors lean refusals jqwords document
     places
     durations expansion
     words
     pipeline
     tasks
-    tasklines
+    tasklines watching
     taskfile
-    preflight flags watching
-    arguments shutdown kube runtime
+    preflight flags
+    shutdown kube runtime
     commands health
-    inputs publish
-    status retry diagnosis versions
-    watch
-    journal refresh
-    source
-    ahead watched
+    publish
+    status retry diagnosis versions inputs
+    watch journal
+    refresh
+    ahead source
+    watched
     taskloop
     loop
-    run table
+    run table arguments
     cli
     __main__
 """
