@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,10 @@ from tests.harness.waiting import wait_until
 EXIT_SECONDS = 15.0
 # Set for each run to a value of its own: its descendants are known by it, wherever they hang.
 MARK = "SIDECAR_TEST_MARK"
+
+
+class EndedEarly(Exception):
+    """The program ended before what was waited for came; there is no use in waiting on."""
 
 
 class Sidecar:
@@ -45,12 +49,7 @@ class Sidecar:
         """The content of an output once it is there."""
         path = self.output(name)
 
-        def published() -> bool:
-            assert self.process.popen.poll() is None or path.exists(), f"it ended:\n{self.log()}"
-            assert path.exists(), f"no {name}; the log:\n{self.log()}"
-            return True
-
-        wait_until(published, timeout)
+        self._wait_until(path.exists, f"no {name}", timeout)
         return path.read_bytes()
 
     def log(self) -> str:
@@ -63,12 +62,21 @@ class Sidecar:
     def wait_for_log(self, pattern: str, count: int = 1, timeout: float = 10.0) -> str:
         """The line that matches for the count-th time."""
 
-        def logged() -> bool:
-            assert len(self.log_lines(pattern)) >= count, f"no {pattern!r} in the log:\n{self.log()}"
-            return True
-
-        wait_until(logged, timeout)
+        self._wait_until(lambda: len(self.log_lines(pattern)) >= count, f"no {pattern!r} in the log", timeout)
         return self.log_lines(pattern)[count - 1]
+
+    def _wait_until(self, check: Callable[[], bool], failure: str, timeout: float) -> None:
+        """Wait while the program runs; show its log if it is in vain."""
+
+        def checked() -> None:
+            ended = self.process.popen.poll() is not None
+            if not check():
+                text = f"{failure}:\n{self.log()}"
+                if ended:
+                    raise EndedEarly(text)
+                raise AssertionError(text)
+
+        wait_until(checked, timeout)
 
     def children(self) -> dict[int, str]:
         """Everything it started that lives, wherever it hangs by now: pid -> argv."""
