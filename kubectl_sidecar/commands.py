@@ -105,7 +105,9 @@ class _Started:
     def status(self) -> int:
         """Reap it and join sh's threads; break sh's one reference cycle, 57 KB a pipeline."""
         if self.process.process.command is not None:
-            self.process.wait()
+            # It has the status before it starts a thread to watch its others; there may be too many threads.
+            with contextlib.suppress(RuntimeError):
+                self.process.wait()
             self.process.process.command = None
         return int(self.process.process.exit_code)
 
