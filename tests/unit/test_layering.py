@@ -45,7 +45,7 @@ HARMLESS_CALLS |= {
     "one_of",  # flags.py: makes the check of a flag's value
     "without",  # lean.py: a library is imported without parts that cost memory
 }
-HARMLESS_METHODS = {"join", "replace"}
+HARMLESS_METHODS = {"join", "replace", "split"}
 MODULES = sorted(PACKAGE.glob("*.py"))
 MAX_MODULE, MAX_FUNCTION = 250, 40
 
