@@ -207,7 +207,7 @@ def start_sidecar(
         "as that account: kubectl-sidecar " + " ".join(f"'{word}'" if " " in word else word for word in words)
     )
     own = {"KUBECONFIG": str(kubeconfig), "MYPOD": name, "MYNODE": node}
-    env = {"PATH": path, "HOME": str(directory), **own}
+    env = {"PATH": path, "HOME": str(directory), "TMPDIR": str(directory), **own}
     process = Process([program, *words], directory / "log", env=env)
     stack.callback(process.stop)
     return Demo(process, cluster, name, outputs)

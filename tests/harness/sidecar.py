@@ -149,7 +149,7 @@ class Launcher:
         home = self.directory / "home"
         home.mkdir(exist_ok=True)
         path = f"{self.tools}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-        environment = {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8"}
+        environment = {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
         if not account:
             return environment
         plane = account.control_plane
