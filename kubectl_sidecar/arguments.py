@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 
 from kubectl_sidecar import __version__, flags
@@ -50,11 +51,14 @@ examples:
 exit status: 0 healthy; 1 not, and the line says which task and why; 2 bad flags"""
 
 
+_FORMATTER = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
+
+
 class _Parser(argparse.ArgumentParser):
     """An abbreviated flag means something else as soon as there is another flag: it is an error."""
 
     def __init__(self, prog: str, **options: object) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _FORMATTER)
         super().__init__(prog, allow_abbrev=False, **options)  # type: ignore[arg-type] # options are argparse's own
 
 

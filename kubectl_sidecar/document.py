@@ -93,4 +93,5 @@ def find(paths: Iterable[str]) -> Document:
             tried.append(path)
         except OSError as error:
             raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
-    raise Unreadable(f"there is no status document: looked for {', '.join(tried)}")
+    running = "is `kubectl-sidecar run` running in this container, as this user?"
+    raise Unreadable(f"there is no status document: looked for {', '.join(tried)}; {running}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from kubectl_sidecar.durations import parse_duration
 from kubectl_sidecar.errors import Problem
+from kubectl_sidecar.places import quoted, visible
 
 PREFIX = "KUBECTL_SIDECAR_"
 # Kubernetes puts these into every container for a Service whose name begins with "kubectl-sidecar".
@@ -24,13 +25,13 @@ _FACTORS = {"": 1, "k": 10**3, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9,
 def parse_size(text: str) -> int:
     """Bytes, of a Kubernetes quantity such as 16Mi; raises ValueError."""
     if not (match := _SIZE.fullmatch(text)) or not int(match[1]):
-        raise ValueError(f"{text!r} is no size; write one such as 16Mi or 500k")
+        raise ValueError(f"{quoted(text)} is no size; write one such as 16Mi or 500k")
     return int(match[1]) * _FACTORS[match[2]]
 
 
 def parse_positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
-        raise ValueError(f"{text!r} is not a whole number above 0")
+        raise ValueError(f"{quoted(text)} is not a whole number above 0")
     return int(text)
 
 
@@ -44,13 +45,13 @@ def parse_failures(text: str) -> int | None:
 
 def parse_mode(text: str) -> int:
     if not re.fullmatch("0?[0-7]{3}", text):
-        raise ValueError(f"{text!r} is no file mode; write three octal digits, such as 0644")
+        raise ValueError(f"{quoted(text)} is no file mode; write three octal digits, such as 0644")
     return int(text, 8)
 
 
 def parse_switch(text: str) -> bool:
     if text not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false")
+        raise ValueError(f"{quoted(text)} is neither true nor false")
     return text == "true"
 
 
@@ -61,7 +62,7 @@ def optional_duration(text: str) -> float | None:
 def one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
+            raise ValueError(f"{quoted(text)} is not one of {', '.join(choices)}")
         return text
 
     return parse
@@ -183,15 +184,14 @@ def values(
 
 def unknown_variables(environ: Mapping[str, str]) -> list[Problem]:
     """Return a problem for each KUBECTL_SIDECAR_* variable that is no flag: a typo must not be ignored."""
-    known = {flag.variable for flag in RUN_FLAGS + HEALTH_FLAGS}
+    known = [flag.key.upper() for flag in RUN_FLAGS + HEALTH_FLAGS]
     problems = []
-    for name in sorted(environ):
-        if (
-            name.startswith(PREFIX)
-            and name not in known
-            and not _SERVICE_LINK.fullmatch(name.removeprefix(PREFIX))
-        ):
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        name = variable.removeprefix(PREFIX)
+        if name not in known and not _SERVICE_LINK.fullmatch(name):
             close = difflib.get_close_matches(name, known, 1)
-            way_out = f"did you mean {close[0]}?" if close else "kubectl-sidecar run --help lists the flags"
-            problems.append(Problem(name, f"there is no flag of that name; {way_out}"))
+            way_out = (
+                f"did you mean {PREFIX}{close[0]}?" if close else "kubectl-sidecar run --help lists them"
+            )
+            problems.append(Problem(visible(variable), f"there is no flag of that name; {way_out}"))
     return problems

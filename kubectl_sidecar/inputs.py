@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from kubectl_sidecar import watching
 from kubectl_sidecar.commands import Children, Running
 from kubectl_sidecar.document import HEARTBEAT
-from kubectl_sidecar.errors import InvalidInput, Problem
+from kubectl_sidecar.errors import InvalidInput, Problem, RefreshFailed
 from kubectl_sidecar.preflight import preflight
 from kubectl_sidecar.shutdown import Wakeup
 from kubectl_sidecar.taskfile import Source, load_tasks, read_source
@@ -86,7 +87,7 @@ class Inputs:
         return self._stdin
 
     def _probe(self, argv: tuple[str, ...]) -> tuple[int, str]:
-        with open(os.devnull, "wb") as nowhere:
+        with open(os.devnull, "wb") as nowhere, contextlib.suppress(RefreshFailed):
             running = Running(
                 self.children,
                 [argv],
@@ -98,4 +99,5 @@ class Inputs:
             )
             with running as stages:
                 ended = stages.finish(Wakeup(), _PROBE_SECONDS)
-        return ended.statuses[0], ended.stderrs[0]
+                return ended.statuses[0], ended.stderrs[0]
+        return 0, ""  # it cannot be started just now: that is for the refreshes to say

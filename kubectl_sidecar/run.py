@@ -49,7 +49,7 @@ def describe(task: Task) -> str:
 
 def run(given: argparse.Namespace, environ: Mapping[str, str], signals: Signals) -> int:
     """Keep the outputs up to date; returns the exit status."""
-    settings, problems = _settings(given, environ, flags.RUN_FLAGS)
+    settings, problems = _settings(given, environ, flags.RUN_FLAGS + flags.HEALTH_FLAGS[:1])
     inputs = _inputs(given, settings, environ)
     inputs.root, inputs.follow = os.path.abspath(settings.output_dir), settings.reload
     inputs.status_file = os.path.abspath(settings.status_file) if settings.status_file else None
