@@ -254,8 +254,8 @@ def _explained(output: str) -> Iterator[None]:
 
 
 def _reason(error: OSError) -> str:
-    named = isinstance(error.filename, str) and error.filename != "." and not _STAGED.fullmatch(error.filename)
-    place = f" ({error.filename})" if named else ""
+    name = error.filename if isinstance(error.filename, str) else "."
+    place = "" if name == "." or _STAGED.fullmatch(name) else f" ({name})"
     ways_out = {
         errno.ELOOP: "a directory in its path is a symlink, which is never followed: name the real directory",
         errno.ENOTDIR: f"{error.filename} is a symlink or a file, where a directory was expected",
