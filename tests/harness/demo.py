@@ -42,9 +42,19 @@ class Cluster:
     command: tuple[str, ...]
     own: bool
 
+    def environment(self) -> dict[str, str]:
+        """The user's own, but for what would change what is shown here."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("KUBECTL_SIDECAR_")}
+        return {**kept, "KUBERC": "off", **({"NO_PROXY": "*"} if self.own else {})}
+
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         done = subprocess.run(
-            [*self.command, *arguments], input=stdin, capture_output=True, text=True, check=False
+            [*self.command, *arguments],
+            input=stdin,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise Unavailable(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
@@ -207,8 +217,8 @@ def start_sidecar(
         "as that account: kubectl-sidecar " + " ".join(f"'{word}'" if " " in word else word for word in words)
     )
     own = {"KUBECONFIG": str(kubeconfig), "MYPOD": name, "MYNODE": node}
-    env = {"PATH": path, "HOME": str(directory), "TMPDIR": str(directory), **own}
-    process = Process([program, *words], directory / "log", env=env)
+    places = {"PATH": path, "HOME": str(directory), "TMPDIR": str(directory)}
+    process = Process([program, *words], directory / "log", env={**cluster.environment(), **places, **own})
     stack.callback(process.stop)
     return Demo(process, cluster, name, outputs)
 

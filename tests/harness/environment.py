@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ SUPPORTED = ((3, 11), (3, 12), (3, 13))
 Version = tuple[int, ...]
 
 
+@functools.cache
 def interpreters() -> dict[Version, str]:
     """The supported Pythons of this machine that can make environments, oldest first, one for each minor."""
     found: dict[Version, tuple[Version, str]] = {}
@@ -58,6 +60,7 @@ def pick(which: str) -> str:
         install_packages(
             ["python3", "python3-venv"], "no Python 3.11, 3.12 or 3.13 that can make environments"
         )
+        interpreters.cache_clear()
         found = interpreters()
     if not found:
         raise Unavailable("the system's Python is too old: install Python 3.11, 3.12 or 3.13")

@@ -73,7 +73,7 @@ def run_all(unit_only: bool, required: bool, extra: Sequence[str]) -> int:
             status = pytest(python, ["-m", "(unit and not slow) or smoke", *options])
         say("the newest Python: " + ("unit tests" if unit_only else "all tests"))
         python = install(environment(pick("newest")), Path(scratch, "newest"))
-        selection = ["tests/unit", "-m", "not slow"] if unit_only else []
+        selection = ["-m", "unit and not slow"] if unit_only else []
         return pytest(python, [*selection, *options]) or status
 
 
