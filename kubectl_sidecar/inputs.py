@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubectl_sidecar import watching
@@ -37,6 +37,7 @@ class Inputs:
     """Absolute; no task may have it as its output."""
     follow: bool = False
     """Take changes over without being asked."""
+    clock: Callable[[], float] = time.monotonic
     _stdin: Source | None = None
     _loaded: list[Source] = field(default_factory=list)
     _seen: list[Source] = field(default_factory=list)
@@ -51,9 +52,9 @@ class Inputs:
         """As load(), when asked or when something has changed, else None; no problem is raised twice."""
         if asked:
             return self.load()
-        if not self.follow or time.monotonic() < self._next_look:
+        if not self.follow or self.clock() < self._next_look:
             return None
-        self._next_look = time.monotonic() + _BETWEEN_LOOKS
+        self._next_look = self.clock() + _BETWEEN_LOOKS
         before, self._seen = self._seen, self._read()
         # What differs between two looks may be half-written: even half a file can be a good one.
         if self._seen != before or self._seen == self._loaded:

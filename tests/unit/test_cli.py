@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -144,8 +145,7 @@ def test_the_help_of_run_names_every_flag_and_its_default(capsys: pytest.Capture
         main(["run", "--help"])
     shown = capsys.readouterr().out.splitlines()
     for flag in RUN_FLAGS:
-        (line,) = (
-            line for line in shown if line.strip().startswith((f"{flag.option} ", f"-f, {flag.option}"))
-        )
+        name = re.compile(rf" +(-f( FILE)?, )?{flag.option} ")
+        (line,) = filter(name.match, shown)
         if flag.default and flag.metavar:
             assert line.endswith(f" [{flag.default}]")
