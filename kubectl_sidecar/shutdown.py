@@ -17,6 +17,8 @@ RELOAD_SIGNAL = signal.SIGHUP
 REFRESH_SIGNAL = signal.SIGUSR1
 # poll(2) takes an int: longer waits end after 24 days, which no caller minds.
 _LONGEST_POLL = 2**31 - 1
+# Tells what _note() wrote from what merely wakes: wake(), and the bytes of signal.set_wakeup_fd().
+_NOTED = 0x80
 
 
 class Stopping(BaseException):
@@ -105,7 +107,7 @@ class Signals:
         if number in STOP_SIGNALS and not self._held:
             raise Stopping
         with contextlib.suppress(BlockingIOError):
-            os.write(self._write, bytes([number]))
+            os.write(self._write, bytes([number | _NOTED]))
 
     def hold(self) -> None:
         """Keep the stop signals, too, for wait(): from now on there is something to be ended in order.
@@ -119,9 +121,12 @@ class Signals:
     def handled(self) -> Iterator[Signals]:
         """Take the signals over for the duration of the block."""
         before = {number: signal.signal(number, self._note) for number in self._numbers}
+        # The kernel may give a signal to any thread; _note() waits until the main one has something to do.
+        wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         try:
             yield self
         finally:
+            signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -129,7 +134,7 @@ class Signals:
         """Return the signals that came, at the latest after `seconds` or when woken; None: wait for ever."""
         if not wait_for([self._read], seconds):
             return []
-        return [signal.Signals(number) for number in os.read(self._read, 4096) if number]
+        return [signal.Signals(byte ^ _NOTED) for byte in os.read(self._read, 4096) if byte & _NOTED]
 
 
 def terminate_group(group: int) -> None:
