@@ -155,7 +155,9 @@ class Refresher:
         """Start to watch."""
         environment = watch_environment(self._environment)
         return Watch(
-            lambda stdout: self._start(watching.argvs, None, stdout, None, environment=environment), listener
+            watching.argvs,
+            lambda stdout: self._start(watching.argvs, None, stdout, None, environment=environment),
+            listener,
         )
 
     def fetch(self, task: Task, stop: Wakeup) -> Document:

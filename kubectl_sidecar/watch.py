@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kubectl_sidecar.commands import Running
-from kubectl_sidecar.diagnosis import one_line
+from kubectl_sidecar.diagnosis import reason
 from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.shutdown import Wakeup
 
@@ -30,8 +30,10 @@ class Listener:
 class Watch:
     """It ends when its programs do, whatever their exit status: kubectl's is 0 also when the connection was lost."""
 
-    def __init__(self, start: Callable[[int], Running], listener: Listener) -> None:
-        """`start` starts the programs, writing to a file descriptor; raises RefreshFailed."""
+    def __init__(
+        self, argvs: Sequence[Sequence[str]], start: Callable[[int], Running], listener: Listener
+    ) -> None:
+        """`start` starts the programs, `argvs`, writing to a file descriptor; raises RefreshFailed."""
         self.began = time.monotonic()
         self.heard = Wakeup()
         """Set by its first line, or by its end."""
@@ -39,6 +41,7 @@ class Watch:
         self.reason = ""
         """What the programs said when they ended."""
         self.crash: BaseException | None = None
+        self._argvs = argvs
         self._start = start
         self._listener = listener
         self._stop = Wakeup()
@@ -64,7 +67,7 @@ class Watch:
             with running:
                 self._listen(running, read)
                 ended = running.finish(self._stop, _LAST_WORDS)
-            self.reason = "; ".join(filter(None, map(one_line, ended.stderrs)))
+            self.reason = reason(self._argvs, ended)
         except RefreshFailed as error:
             self.reason = str(error)
         except BaseException as error:  # a bug: the tasks would wait for ever
