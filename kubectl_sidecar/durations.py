@@ -19,7 +19,7 @@ def parse_duration(text: str, *, zero: bool = False) -> float:
     parts = _PART.findall(text[:_MOST_CHARACTERS])
     if text[:1] == "-" and "".join(map("".join, parts)) == text[1:]:
         raise ValueError(f"{shown} is negative; write a duration such as 30s")
-    if not parts or "".join(map("".join, parts)) != text:
+    if "".join(map("".join, parts)) != text or not all(unit for _, unit in parts[:-1]) or not text:
         raise ValueError(f"{shown} is no duration; write one such as 30s, 1m30s or 500ms")
     seconds = sum(_seconds(number, unit, text) for number, unit in parts)
     if seconds > _LONGEST:

@@ -14,8 +14,8 @@ _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 _PLAIN = re.compile(r"[^ \t\n|&;<>()'\"\\$`]+")
 _PLAIN_DOUBLE = re.compile(r"[^\"\\$`]+")
 # A default word may hold more in sh, but by rules that hardly anybody knows and no two shells share.
-_PLAIN_DEFAULT = re.compile(r"[^}'\"\\$`<>()|&;\n{~]+")
-_PLAIN_DOUBLE_DEFAULT = re.compile(r"[^}'\"\\$`]+")
+_PLAIN_DEFAULT = re.compile(r"[^}'\"\\$`<>()|&;\n{~\x01]+")
+_PLAIN_DOUBLE_DEFAULT = re.compile(r"(?:[^}'\"\\$`<>]|[<>](?!\())+")
 _NESTED_QUOTES = re.compile(r"\"([A-Za-z0-9 _/@%+-]*)\"")
 _VARIABLE = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})(\}}|:-))")
 _NAME_GOES_ON = re.compile(r"(?:\\\n)+[A-Za-z0-9_]")
@@ -181,6 +181,7 @@ class WordReader:
                 self.at,
                 f"the name ${name} goes on in the next line; put it in one, or write ${{{name}}}",
             )
+            return ""
         value = self._environ.get(name)
         if found[3] == ":-":
             default = self._default(offset, double=double, active=self._active and not value)
@@ -224,7 +225,9 @@ class WordReader:
             raise self._swallowed or Unfinished(
                 opened, "this ${ is not closed in its line; add the }", self.at
             )
-        if part := self._parts.get(character):
+        part = self._parts.get(character)
+        # bash uses \x01 itself, and trips over an escaped one here.
+        if part and not self._text.startswith("\\\x01", self.at):
             return part()
         self._find(self.at, refusals.BARE_DEFAULT.format(quoted(character)), structural=True)
         self.at += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -86,9 +86,11 @@ class Parser:
         directives, tokens = self._directives(self._line.tokens)
         if self._line.broken:
             return None
-        commands, target = self._output(tokens, wanted=output) if tokens else ([], None)
-        if not commands and self._sound:
-            self._find(self._line.tokens[-1], "expected a command in this line")
+        if not tokens:
+            last = self._line.tokens[-1]
+            self._find(last, "expected a pipeline after the directives, in the same line", after=True)
+            return None
+        commands, target = self._output(tokens, wanted=output)
         stages = tuple(self._stage(words) for words in self._split(commands) if words)
         if not self._sound:
             return None
@@ -107,8 +109,9 @@ class Parser:
             token = rest.pop()
             name = _DIRECTIVES.get(token.value)
             if not name:
-                known = f"{did_you_mean(token.value, _DIRECTIVES)}; there are {', '.join(_DIRECTIVES)}"
-                self._find(token, f"{quoted(token.source)} is no directive{known}")
+                self._find(
+                    token, f"{quoted(token.source)} is no directive; {suggested(token.value, _DIRECTIVES)}"
+                )
                 continue
             if name in given:
                 self._find(token, f"{token.value} came before in this line; leave one of them out")
@@ -133,11 +136,13 @@ class Parser:
         """Split off `> PATH`."""
         at = next((index for index, token in enumerate(tokens) if token.operator == ">"), len(tokens))
         if at == len(tokens):
-            if wanted:
+            if wanted and not tokens[-1].operator:
                 self._find(tokens[-1], "expected > PATH after the last stage", after=True)
             return tokens, None
         redirect, *rest = tokens[at:]
-        if not wanted:
+        if not at:
+            self._find(redirect, "expected a command before >")
+        elif not wanted:
             self._find(redirect, "the output is given by output: as well; leave one of them out")
         elif not rest or rest[0].operator:
             self._find(redirect, "expected a path after >", after=True)
@@ -156,7 +161,9 @@ class Parser:
         for token in tokens:
             if token.operator:
                 if not stages[-1]:
-                    self._find(token, "expected a command before |")
+                    self._find(
+                        token, "expected a command before |; to go on in a new line, end the old one with |"
+                    )
                 stages.append([])
             else:
                 stages[-1].append(token)
@@ -173,7 +180,7 @@ class Parser:
 
     def _check_program(self, word: Token) -> None:
         if not word.value:
-            self._find(word, "the name of the program is empty")
+            self._find(word, "expected a program, but its name is empty")
         elif refused := refusals.refused_program(word.bare, quoted(word.source)):
             self._find(word, refused)
 
@@ -185,7 +192,7 @@ class Parser:
                 self._find(word, f"{quoted(word.source)} never ends; put @watch before the pipeline instead")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def suggested(word: str, known: Collection[str]) -> str:
     # difflib takes quadratic time.
     close = get_close_matches(word[:40], known, 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"

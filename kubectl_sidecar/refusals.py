@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import re
 
-_ONE = "{0} joins commands, but a task is one pipeline; make them one stage, bash -c '… {1} …'"
-_READ = (
-    "{0} reads into a stage, but the first has no input; name the file in its words, or use bash -c '… {1} …'"
-)
-_STDERR = (
-    "{0} redirects, but standard error goes to the log by itself; leave it out, or use bash -c '… {1} …'"
-)
+_ONE = "{0} joins commands, but a task is one pipeline; use bash -c '… {1} …' as a stage"
+_READ = "{0} reads a file into a stage; name the file in its words, or use bash -c '… {1} …'"
+_STDERR = "{0} redirects, but standard error goes to the log; leave it out, or use bash -c '… {1} …'"
 _GROUP = "{0} groups commands, which needs a shell; quote the word, or use bash -c '…' as a stage"
 _OPERATORS = {
     "<<<": _READ,
@@ -43,7 +39,7 @@ _DOLLARS = {
     "$((": "$((…)) is arithmetic, which needs a shell; use bash -c '…' as a stage",
     "$(": "$(…) runs a command, which needs a shell; use bash -c '…' as a stage",
     "$[": "$[ is arithmetic in bash but not in sh; write '$['",
-    "${": "only $NAME, ${NAME} and ${NAME:-word} are known here; for others use bash -c '…' as a stage",
+    "${": "only $NAME, ${NAME} and ${NAME:-word} are known; for others use bash -c '…' as a stage",
     "$'": "$'…' means something in bash only; write the characters themselves in '…'",
     '$"': '$"…" means something in bash only; write "…"',
     "$\\": "a line ends between $ and what follows; put them in one line, or write '$'",
@@ -56,7 +52,7 @@ BARE_DEFAULT = "shells differ about {} in a default word; put the word in double
 DOUBLE_DEFAULT = "shells differ about {} in a default word that is in double quotes; leave it out"
 LAST_BACKSLASH = r"the text ends with a backslash; remove it, or write '\'"
 TILDE = "~ is a home directory in a shell; write the path, or '~'"
-BRACES = "bash makes several words of these braces, sh does not; write the words, or quote the braces"
+BRACES = "bash makes several words of these braces, sh does not; write the words or quote the braces"
 
 _RESERVED = re.compile(
     r"[!{}]|\[\[|\]\]|case|coproc|do|done|elif|else|esac|fi|for|function|if|in|select|then|time|until|while"
@@ -76,7 +72,8 @@ def refused_descriptor(redirection: str, shown: str) -> str:
 def refused_dollar(text: str, at: int, *, double: bool) -> str | None:
     """What is wrong with the `$` at `at`, which starts no variable; None if it is a plain character."""
     if left := _KUBERNETES.match(text, at):
-        return f"Kubernetes left {left.group()} unexpanded; is {left[1]} in the container's env?"
+        asked = f"is {left[1]} in the container's env? (a command needs bash -c '…')"
+        return f"Kubernetes left this unexpanded; {asked}"
     if parameter := _PARAMETER.match(text, at):
         return (
             f"{parameter.group()} is a parameter of a shell, and there is none; write '{parameter.group()}'"
@@ -87,10 +84,16 @@ def refused_dollar(text: str, at: int, *, double: bool) -> str | None:
     return _DOLLARS[dollar.group()]
 
 
+def refused_keyword(bare: str, shown: str) -> str | None:
+    if _RESERVED.fullmatch(bare):
+        return f"{shown} is part of a shell's language; quote the word, or use bash -c '… {bare} …'"
+    return None
+
+
 def refused_program(bare: str, shown: str) -> str | None:
     """What is wrong with the first word of a stage, of which `bare` stands outside quotes."""
-    if _RESERVED.fullmatch(bare):
-        return f"{shown} is part of a shell's language; use bash -c '… {bare} …' as a stage"
+    if keyword := refused_keyword(bare, shown):
+        return keyword
     if bare.startswith("@"):
         return f"directives stand before the pipeline; move {shown} to the start of the line"
     if _ASSIGNMENT.match(bare):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import yaml
 
 from kubectl_sidecar.errors import InvalidInput, Problem
-from kubectl_sidecar.pipeline import SETTINGS, Directives, Parser, Pipeline, did_you_mean
+from kubectl_sidecar.pipeline import SETTINGS, Directives, Parser, Pipeline, suggested
 from kubectl_sidecar.places import Finding, Position, Text, indented, quoted, visible
 from kubectl_sidecar.tasklines import LineFile, Source, read_source
 from kubectl_sidecar.tasks import Defaults, Task, output_clashes
@@ -124,11 +124,11 @@ class _YamlFile(LineFile):
     def _at(self, node: yaml.Node) -> Position:
         return self._all.at(min(node.start_mark.index, len(self._text)))
 
-    def _mapping(self, node: yaml.Node, known: Iterable[str], what: str) -> dict[str, yaml.Node]:
+    def _mapping(self, node: yaml.Node, known: Sequence[str], what: str) -> dict[str, yaml.Node]:
         """Return the known keys that came, with their values."""
         found: dict[str, yaml.Node] = {}
         if not isinstance(node, yaml.MappingNode):
-            self._wrong(node, f"{what}:", f"a mapping with {', '.join(known)}")
+            self._wrong(node, f"{what}:", f"a mapping with {known[0]}")
             return found
         for key, value in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else ""
@@ -141,8 +141,7 @@ class _YamlFile(LineFile):
                     self._all.at(key.end_mark.index), f"a plain YAML value cannot hold `: `; {_AS_BLOCK}"
                 )
             else:
-                guess = f"{did_you_mean(name, known)}; there are {', '.join(known)}"
-                self._find(self._at(key), f"unknown key {quoted(name)}{guess}")
+                self._find(self._at(key), f"unknown key {quoted(name)}; {suggested(name, known)}")
         return found
 
     def _settings(self, nodes: Mapping[str, yaml.Node]) -> Directives:

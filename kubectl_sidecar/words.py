@@ -77,8 +77,9 @@ class Tokenizer:
             elif operator := refusals.OPERATOR.match(self._text, reader.at):
                 self._operator(operator)
             else:
-                self._line.tokens.append(reader.read())
-                self._check_word(self._line.tokens[-1])
+                word = reader.read()
+                self._check_word(word)
+                self._line.tokens.append(word)
 
     def _operator(self, found: re.Match[str]) -> None:
         self._reader.at = found.end()
@@ -99,6 +100,10 @@ class Tokenizer:
         return touches and bool(_IO_NUMBER.fullmatch(last.bare))
 
     def _check_word(self, word: Token) -> None:
+        first = not self._line.tokens or self._line.tokens[-1].operator == "|"
+        if first and (keyword := refusals.refused_keyword(word.bare, quoted(word.source))):
+            # Not left to the parser: what belongs to it, as the ; of { …; }, would be found first.
+            self._find(word.start, keyword, structural=True)
         if tilde := _TILDE.search(word.bare):
             self._find(word.place(tilde.start(1)), refusals.TILDE)
         brace = brace_expansion(word.bare)
