@@ -98,7 +98,7 @@ class Inputs:
                 max_output=None,
                 grace=0,
             )
-            with running as stages:
-                ended = stages.finish(Wakeup(), _PROBE_SECONDS)
+            with running as stages, contextlib.closing(Wakeup()) as nobody:
+                ended = stages.finish(nobody, _PROBE_SECONDS)
                 return ended.statuses[0], ended.stderrs[0]
         return 0, ""  # it cannot be started just now: that is for the refreshes to say
