@@ -222,11 +222,11 @@ def _check(
 ) -> None:
     if ended.why == "stopped":
         raise Stopping
+    if limit is not None and os.fstat(stdout).st_size > limit:
+        raise _too_large(limit)
     if ended.why == "timeout":
         said = "".join(f": {text}" for text in map(one_line, ended.stderrs) if text)
         raise RefreshFailed(f"timed out after {format_duration(timeout)} (@timeout, --timeout){said}")
-    if limit is not None and os.fstat(stdout).st_size > limit:
-        raise _too_large(limit)
     if failed := failed_stages(ended):
         missing = 0 in failed and is_not_found(argvs[0], ended.stderrs[0])
         raise (NotFound if missing else RefreshFailed)(reason(argvs, ended))
