@@ -103,9 +103,8 @@ class Namespace:
         self._grant(account, "Role", name, rules)
         self._grant(account, "ClusterRole", f"{self.name}-{name}", tuple(cluster_rules))
         account.rotate_token()
-        plane = self.control_plane
         user = {"tokenFile": str(account.token_file)}
-        write_kubeconfig(account.kubeconfig, plane.server, plane.authority.certificate, user, self.name)
+        write_kubeconfig(account.kubeconfig, self.control_plane.cluster, user, self.name)
         return account
 
     def _grant(self, account: ServiceAccount, kind: str, name: str, rules: Sequence[Rule]) -> None:

@@ -56,15 +56,14 @@ class Pair:
 
 
 def write_kubeconfig(
-    path: Path, server: str, authority: Path, user: Mapping[str, str], namespace: str = "default"
+    path: Path, cluster: Mapping[str, str], user: Mapping[str, str], namespace: str = "default"
 ) -> Path:
-    """A kubeconfig with one context; JSON is YAML."""
-    cluster = {"server": server, "certificate-authority": str(authority)}
+    """A kubeconfig with one context; the cluster is as in any other kubeconfig. JSON is YAML."""
     context = {"cluster": "test", "user": "test", "namespace": namespace}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "test", "cluster": cluster}],
+        "clusters": [{"name": "test", "cluster": dict(cluster)}],
         "users": [{"name": "test", "user": dict(user)}],
         "contexts": [{"name": "test", "context": context}],
         "current-context": "test",

@@ -50,6 +50,7 @@ class ControlPlane:
         self.authority = Authority(directory)
         self.signing_key = self.authority.signing_key("service-account")
         names = f"IP:127.0.0.1,IP:{network.address},IP:10.0.0.1,DNS:localhost,DNS:kubernetes.default.svc"
+        self.cluster = {"server": self.server, "certificate-authority": str(self.authority.certificate)}
         self._serving = self.authority.issue("api-server", "/CN=kube-apiserver", names)
         self._admin = self.authority.issue("admin", "/O=system:masters/CN=admin")
         self.admin_kubeconfig = self._write_kubeconfig("admin", self._admin.user())
@@ -176,7 +177,7 @@ class ControlPlane:
 
     def _write_kubeconfig(self, name: str, user: dict[str, str]) -> Path:
         path = self.directory / f"{name}.kubeconfig"
-        return write_kubeconfig(path, self.server, self.authority.certificate, user)
+        return write_kubeconfig(path, self.cluster, user)
 
     def _settle_audit_log(self) -> None:
         """Wait until a request made now is logged: an event is written just after its answer was sent."""
