@@ -281,7 +281,7 @@ def recorded(data: bytes) -> Iterator[tuple[str, ...]]:
 
 def differences(asked: Sequence[Asked], folder: Path, prepare: Callable[[Path], str]) -> list[str]:
     """Let both shells work at the same time, batch by batch."""
-    found = []
+    found: list[str] = []
     with ThreadPoolExecutor(len(SHELLS)) as pool:
         for start in range(0, len(asked), BATCH):
             batch = asked[start : start + BATCH]

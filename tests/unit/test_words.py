@@ -442,3 +442,32 @@ def test_values_of_the_environment_are_in_no_error() -> None:
 
 def test_all_tasks_of_a_good_file_are_read() -> None:
     assert [task.output for task in load("p > a\n\n# b\nq |\n r > c\n")] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "message"),
+    [
+        (
+            "i\\\nf p > x",
+            1,
+            1,
+            "`i\\␊f` is part of a shell's language; quote the word, or use bash -c '… if …'",
+        ),
+        ("a\\\n=b p > x", 1, 1, "`a\\␊=b` sets a variable, which needs a shell; write env before it"),
+        ("p a:\\\n~ > x", 2, 1, "~ is a home directory in a shell; write the path, or '~'"),
+        (
+            "p 2\\\n> x",
+            1,
+            3,
+            "`2>` redirects, but standard error goes to the log; leave it out, or use bash -c '… 2> …'",
+        ),
+        (
+            "p {a\\\n,b} > x",
+            1,
+            3,
+            "bash makes several words of these braces, sh does not; write the words or quote the braces",
+        ),
+    ],
+)
+def test_a_continuation_within_a_word_hides_nothing(text: str, line: int, column: int, message: str) -> None:
+    assert refusal(text) == placed(text, column, message, line=line)
