@@ -22,36 +22,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if (status := quick(words[1:], os.environ)) is not None:
             return status
-    return _guarded(words)
+    from kubectl_sidecar.shutdown import Signals, Stopping
+
+    try:
+        # Before the rest of the program is loaded: until PID 1 handles SIGTERM, the kernel drops it.
+        with Signals(init=os.getpid() == 1).handled() as signals:
+            return _guarded(words, signals)
+    except Stopping:
+        return OK  # before anything had begun
 
 
-def _guarded(words: Sequence[str]) -> int:
-    from kubectl_sidecar.shutdown import SecondSignal, Signals, Stopping
+def _guarded(words: Sequence[str], signals: Signals) -> int:
+    from kubectl_sidecar.errors import InvalidInput, SidecarError
+    from kubectl_sidecar.shutdown import SecondSignal
 
-    # Before the rest of the program is loaded: until PID 1 handles SIGTERM, the kernel drops it.
-    with Signals(init=os.getpid() == 1).handled() as signals:
-        from kubectl_sidecar.errors import InvalidInput, SidecarError
+    try:
+        return _command(words, signals)
+    except InvalidInput as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except SidecarError as error:
+        print(f"kubectl-sidecar: {error}", file=sys.stderr)
+        return FAILED
+    except SecondSignal as error:
+        os._exit(128 + error.number)  # the threads that did not end must not hold up the end
+    except BrokenPipeError:  # `kubectl-sidecar check | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception:  # noqa: BLE001 (the boundary)
+        import traceback
 
-        try:
-            return _command(words, signals)
-        except InvalidInput as error:
-            print(error, file=sys.stderr)
-            return USAGE
-        except SidecarError as error:
-            print(f"kubectl-sidecar: {error}", file=sys.stderr)
-            return FAILED
-        except Stopping:
-            return OK  # before anything had begun
-        except SecondSignal as error:
-            os._exit(128 + error.number)  # the threads that did not end must not hold up the end
-        except BrokenPipeError:  # `kubectl-sidecar check | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAILED
-        except Exception:  # noqa: BLE001 (the boundary)
-            import traceback
-
-            traceback.print_exc()
-            return BUG
+        traceback.print_exc()
+        return BUG
 
 
 def _command(words: Sequence[str], signals: Signals) -> int:

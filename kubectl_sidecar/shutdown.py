@@ -104,10 +104,10 @@ class Signals:
         # here: the terminal's one Ctrl-C would count as two.
         if os.getpid() != self._owner:
             return
-        if number in STOP_SIGNALS and not self._held:
-            raise Stopping
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, bytes([number | _NOTED]))
+        if number in STOP_SIGNALS and not self._held:
+            raise Stopping  # noted as well: Python drops what is raised in a destructor
 
     def hold(self) -> None:
         """Keep the stop signals, too, for wait(): from now on there is something to be ended in order.
