@@ -44,7 +44,7 @@ class ControlPlane:
         self.network = network
         self.port = network.port(6443)
         self.server = f"https://{network.address}:{self.port}"
-        self._programs = programs
+        self.programs = programs
         self._etcd_url = f"http://127.0.0.1:{network.port(2379)}"
         self._numbers = itertools.count(1)
         self.authority = Authority(directory)
@@ -71,7 +71,7 @@ class ControlPlane:
         """What kubectl prints, as the administrator; raise with its stderr if it fails."""
         own = {"HOME": str(self.directory), "KUBECONFIG": str(self.admin_kubeconfig), "NO_PROXY": "*"}
         done = subprocess.run(
-            [self._programs.kubectl, *arguments],
+            [self.programs.kubectl, *arguments],
             input=stdin,
             env={**os.environ, **own},
             capture_output=True,
@@ -148,7 +148,7 @@ class ControlPlane:
         options += ["--listen-client-urls", self._etcd_url, "--advertise-client-urls", self._etcd_url]
         options += ["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers]
         options += ["--initial-cluster", f"default={peers}"]
-        return Process([self._programs.etcd, *options], self.directory / "etcd.log")
+        return Process([self.programs.etcd, *options], self.directory / "etcd.log")
 
     def _launch_api_server(self) -> Process:
         options = {
@@ -173,7 +173,7 @@ class ControlPlane:
             "audit-log-path": self._audit_log,
         }
         flags = [f"--{name}={value}" for name, value in options.items()]
-        return Process([self._programs.api_server, *flags], self.directory / "api-server.log")
+        return Process([self.programs.api_server, *flags], self.directory / "api-server.log")
 
     def _write_kubeconfig(self, name: str, user: dict[str, str]) -> Path:
         path = self.directory / f"{name}.kubeconfig"
