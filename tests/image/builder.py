@@ -27,6 +27,7 @@ default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+tmp_dir = "{0}/tmp"
 """
 STORAGE_CONF = """\
 [storage]
@@ -67,7 +68,14 @@ class Builder:
         return self._run("buildah", *arguments)
 
     def podman(self, *arguments: str) -> str:
-        return self._run("podman", *arguments)
+        return self._run(*self.podman_command(*arguments))
+
+    def podman_command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "tests.image.reaper", "podman", *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(self._environment)
 
     def run(self, image: str, *argv: str, user: str = "65532", options: tuple[str, ...] = ()) -> str:
         """What a command prints in a container that may do as little as a Pod's may, or less."""
@@ -113,7 +121,7 @@ def _settings(storage: Path) -> dict[str, str]:
 
 def _make_storage(path: Path) -> None:
     """A storage that holds a base image from Debian's packages, since no image registry can be reached."""
-    (path / "containers.conf").write_text(CONTAINERS_CONF)
+    (path / "containers.conf").write_text(CONTAINERS_CONF.format(path))
     (path / "storage.conf").write_text(STORAGE_CONF.format(path))
     root, tar = path / "base", path / "base.tar"
     run(f"installing Debian {SUITE}", ["debootstrap", "--variant=minbase", SUITE, str(root), *_mirror()])

@@ -17,6 +17,11 @@ from tests.node.images import image_files
 from tests.node.node import BUILT, CNI_PLUGINS, PROGRAMS, Node, ServiceNetwork, node
 
 
+Record = dict[str, str]
+RECORD = pytest.StashKey[Record]()
+ENFORCE = "pod-security.kubernetes.io/enforce"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -53,3 +58,22 @@ def plane(images: list[Path], tools: Path, tmp_path_factory: pytest.TempPathFact
 def cluster(images: list[Path], plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with node(tmp_path_factory.mktemp("node"), plane, images) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def restricted(plane: ControlPlane, cluster: Node) -> Iterator[None]:  # noqa: ARG001 - it has nodes
+    """The namespace refuses every Pod that could do more than it needs."""
+    plane.kubectl("label", "namespace", "default", f"{ENFORCE}=restricted")
+    yield
+    plane.kubectl("label", "namespace", "default", f"{ENFORCE}-")
+
+
+@pytest.fixture
+def record(pytestconfig: pytest.Config) -> Record:
+    """What is measured; it is shown at the end."""
+    return pytestconfig.stash.setdefault(RECORD, {})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for what, value in config.stash.get(RECORD, {}).items():
+        terminalreporter.write_line(f"measured: {what}: {value}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,23 @@ class Node:
         done = subprocess.run(self._inside(command), env=self._environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    @contextlib.contextmanager
+    def events(self) -> Iterator[Events]:
+        """What containerd reports while the block runs."""
+        command = ["ctr", "--address", f"{self.directory}/containerd.sock", "--namespace", "k8s.io", "events"]
+        process = Process(self._inside(command), self.directory / "events.log", env=self._environment)
+        try:
+            yield Events(process.log)
+        finally:
+            process.stop(signal.SIGKILL)
+
+    def kill_time(self, container: str) -> float:
+        """When the kubelet asked a container to end."""
+        log = (self.directory / "kubelet.log").read_text()
+        found = re.search(rf'^I\d{{4}} (\S+) .*"Killing container with a grace period".*{container}', log, re.MULTILINE)
+        assert found, f"the kubelet did not kill {container}"
+        return _seconds_of_the_day(found[1])
 
     def stop(self) -> None:
         """End the first process of the PID namespace, and with it the kubelet, containerd and every container."""
@@ -187,6 +205,26 @@ class Node:
         process = Process(command, self.directory / f"{name}.log", env=self._environment)
         self._running.append(process)
         return process
+
+
+class Events:
+    """The log of containerd's events."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    def exit_time(self, container: str) -> float:
+        """When the first process of a container ended."""
+
+        def found() -> re.Match[str] | None:
+            return re.search(rf'/tasks/exit .*"{container}".*"exited_at":"[^T]*T([^Z]*)Z"', self._log.read_text())
+
+        return _seconds_of_the_day(wait_until(found, what=f"containerd did not report the end of {container}")[1])
+
+
+def _seconds_of_the_day(text: str) -> float:
+    hours, minutes, seconds = text.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def _alive(pid: int) -> bool:

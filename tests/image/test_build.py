@@ -1,0 +1,151 @@
+"""The build: nothing gets in that is not what was pinned, and the same sources give the same image."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import kubectl_sidecar
+import pytest
+
+from tests.harness import tools
+from tests.image.builder import BASE, PLATFORM, Builder, BuildFailed
+
+KUBECTL = "kubectl", PLATFORM
+
+
+@pytest.fixture
+def copy(context: Path, tmp_path: Path) -> Path:
+    """A context of the test's own."""
+    return shutil.copytree(context, tmp_path / "context")
+
+
+@pytest.fixture
+def downloads(builder: Builder, tmp_path: Path) -> Path:
+    """Downloaded files of the test's own; kubectl is left to be put there."""
+    directory = tmp_path / "downloads"
+    shutil.copytree(builder.downloads, directory, ignore=shutil.ignore_patterns("kubectl"))
+    return directory
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A directory, and its address on the loopback interface."""
+    directory = tmp_path / "served"
+    directory.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield directory, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def edit(file: Path, change: Callable[[str], str]) -> None:
+    before = file.read_text()
+    after = change(before)
+    assert after != before
+    file.write_text(after)
+
+
+def build_tools(builder: Builder, context: Path, downloads: Path, architecture: str = "amd64") -> str:
+    """Build as far as the stage that fetches the tools."""
+    options = ["--layers", "--target=tools", f"--build-arg=BASE={BASE}", f"--build-context=downloads={downloads}"]
+    options += [f"--build-arg=TARGETARCH={architecture}", f"--file={context}/image/Dockerfile"]
+    return builder.buildah("build", *options, str(context))
+
+
+def test_a_changed_byte_ends_the_build(builder: Builder, copy: Path, downloads: Path) -> None:
+    content = bytearray((builder.downloads / PLATFORM / "kubectl").read_bytes())
+    content[len(content) // 2] ^= 1
+    (downloads / PLATFORM / "kubectl").write_bytes(content)
+    pin = tools.pins()[KUBECTL]
+    came = hashlib.sha256(content).hexdigest()
+    problem = f"tools.lock: kubectl {pin.version} for linux/amd64 is not the locked file: expected SHA-256 {pin.sha256}, got {came}"
+    with pytest.raises(BuildFailed, match=problem):
+        build_tools(builder, copy, downloads)
+
+
+def test_a_changed_byte_in_a_download_ends_the_build(
+    builder: Builder, copy: Path, downloads: Path, served: tuple[Path, str]
+) -> None:
+    directory, address = served
+    (directory / "kubectl").write_bytes(b"not kubectl")
+    edit(copy / "image/tools.lock", lambda text: text.replace(tools.pins()[KUBECTL].url, f"{address}/kubectl"))
+    with pytest.raises(BuildFailed, match=f"kubectl {tools.pins()[KUBECTL].version} for linux/amd64 is not the locked file"):
+        build_tools(builder, copy, downloads)
+
+
+def test_a_wrong_checksum_ends_the_build(builder: Builder, copy: Path) -> None:
+    pinned = tools.pins()[KUBECTL].sha256
+    edit(copy / "image/tools.lock", lambda text: text.replace(pinned, "0" * 64))
+    with pytest.raises(BuildFailed, match=f"expected SHA-256 {'0' * 64}, got {pinned}"):
+        build_tools(builder, copy, builder.downloads)
+
+
+@pytest.mark.parametrize("instead", ["", "-", "sha256:", "65691ff7"])
+def test_a_missing_checksum_ends_the_build(builder: Builder, copy: Path, instead: str) -> None:
+    edit(copy / "image/tools.lock", lambda text: text.replace(tools.pins()[KUBECTL].sha256, instead))
+    with pytest.raises(BuildFailed, match=r"tools.lock: expected NAME VERSION OS/ARCH SHA256 URL, got: kubectl v"):
+        build_tools(builder, copy, builder.downloads)
+
+
+def test_an_architecture_gets_its_own_files_and_no_others(
+    builder: Builder, context: Path, downloads: Path
+) -> None:
+    (downloads / "linux/arm64").mkdir()
+    shutil.copy(builder.downloads / PLATFORM / "kubectl", downloads / "linux/arm64")
+    wanted = tools.pins()["kubectl", "linux/arm64"].sha256
+    with pytest.raises(BuildFailed, match=f"for linux/arm64 is not the locked file: expected SHA-256 {wanted}"):
+        build_tools(builder, context, downloads, "arm64")
+
+
+def test_an_architecture_that_is_not_locked_ends_the_build(builder: Builder, context: Path) -> None:
+    with pytest.raises(BuildFailed, match=r"tools.lock: no jq for linux/riscv64"):
+        build_tools(builder, context, builder.downloads, "riscv64")
+
+
+def test_a_missing_library_ends_the_build_and_is_named(builder: Builder, copy: Path) -> None:
+    edit(copy / "image/Dockerfile", lambda text: text.replace(" libffi8", ""))
+    with pytest.raises(BuildFailed, match=r"lib-dynload/_ctypes\S*: needs libffi.so.8"):
+        builder.build(copy, "localhost/kubectl-sidecar:incomplete", "--target", "minimal")
+
+
+def test_another_tool_is_one_line_in_the_lock(builder: Builder, copy: Path, served: tuple[Path, str]) -> None:
+    directory, address = served
+    greet = directory / "greet"
+    greet.write_text("#!/bin/sh\necho hello\n")
+    line = f"greet 1.0 {PLATFORM} {hashlib.sha256(greet.read_bytes()).hexdigest()} {address}/greet\n"
+    edit(copy / "image/tools.lock", lambda text: text + line)
+    image = "localhost/kubectl-sidecar:greet"
+    assert "greet 1.0\n" in builder.build(copy, image)
+    assert builder.run(image, "greet") == "hello\n"
+
+
+@pytest.mark.slow
+def test_two_builds_give_the_same_image(builder: Builder, context: Path, tmp_path: Path) -> None:
+    image = "localhost/kubectl-sidecar:again"
+    summaries = []
+    for number in (1, 2):
+        # Other inodes, other time stamps, nothing kept from an earlier build.
+        again = shutil.copytree(context, tmp_path / f"{number}", copy_function=shutil.copyfile)
+        for script in [*again.glob("image/[!DRt]*"), *again.glob("scripts/*"), *again.glob("image/rootfs/usr/local/bin/*")]:
+            if script.is_file():
+                script.chmod(0o755)
+        summaries.append(builder.build(again, image, "--no-cache"))
+    assert summaries[0] == summaries[1]
+    assert re.search(r"^image ID: [0-9a-f]{64}$", summaries[0], re.MULTILINE)
+
+
+def test_the_example_names_the_image_that_is_built() -> None:
+    used = set(re.findall(r"image: (kubectl-sidecar:\S+)", "".join(file.read_text() for file in examples())))
+    assert used == {f"kubectl-sidecar:{kubectl_sidecar.__version__}"}
+
+
+def examples() -> list[Path]:
+    return [Path("example.yaml"), *Path("examples").iterdir()]

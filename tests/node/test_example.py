@@ -1,0 +1,162 @@
+"""The acceptance test: example.yaml, applied unchanged, on a real node."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness.control_plane import ControlPlane
+from tests.harness.waiting import wait_until
+from tests.node.conftest import Record
+from tests.node.node import NAME, Node
+from tests.node.pods import FILES, SIDECAR, Pod, memory, pod_of, read, wait_ready
+
+EXAMPLE = "example.yaml"
+APP = "demo-kubectl-sidecar"
+# A refresh every 30 s, the jitter, and a busy machine.
+REFRESH_SECONDS = 60.0
+OUTAGE_SECONDS = 30.0
+LONGEST_BACKOFF = 60.0
+
+
+@pytest.fixture(scope="module")
+def example(plane: ControlPlane, restricted: None) -> Iterator[Pod]:  # noqa: ARG001
+    """The Pod of example.yaml, ready."""
+    plane.kubectl("apply", "-f", EXAMPLE)
+    yield wait_ready(pod_of(plane, APP))
+    plane.kubectl("delete", "-f", EXAMPLE, "--wait")
+    wait_until(lambda: not plane.request("GET", "/api/v1/namespaces/default/pods")["items"], 60, "Pods are left")
+
+
+@contextlib.contextmanager
+def port_forward(plane: ControlPlane, target: str, ports: str) -> Iterator[int]:
+    """kubectl port-forward; the port on this machine."""
+    command = ["kubectl", f"--kubeconfig={plane.admin_kubeconfig}", "port-forward", target, ports]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout
+            said = process.stdout.readline()
+            found = re.match(r"Forwarding from 127\.0\.0\.1:(\d+) -> 80\n", said)
+            assert found, said + process.stdout.read()
+            yield int(found[1])
+        finally:
+            process.terminate()
+
+
+def fetch(port: int, file: str) -> Any:  # noqa: ANN401 - it is JSON
+    connection = http.client.HTTPConnection("localhost", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/{file}")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return json.loads(answer.read())
+
+
+def without_heartbeats(status: dict[str, Any]) -> dict[str, Any]:
+    """A node's status but for what its kubelet changes every few minutes."""
+    return {key: value for key, value in status.items() if key not in ("conditions", "images")}
+
+
+def node_status(plane: ControlPlane) -> dict[str, Any]:
+    found: dict[str, Any] = plane.request("GET", f"/api/v1/nodes/{NAME}")["status"]
+    return found
+
+
+def test_port_forward_shows_the_true_status_of_pod_and_node(example: Pod, plane: ControlPlane) -> None:
+    with port_forward(plane, f"deployment/{APP}", "8080:80") as port:
+
+        def current() -> None:
+            assert fetch(port, "this-pod-status.json") == example.get()["status"]
+            assert without_heartbeats(fetch(port, "this-node-status.json")) == without_heartbeats(node_status(plane))
+
+        wait_until(current, REFRESH_SECONDS, "the files do not show the present status", interval=0.5)
+        assert fetch(port, "this-pod-status.json")["phase"] == "Running"
+        assert fetch(port, "this-node-status.json")["nodeInfo"]["kubeletVersion"].startswith("v1.")
+
+
+def test_a_change_of_either_status_shows(example: Pod, plane: ControlPlane) -> None:
+    condition = {"type": "example.com/Changed", "status": "True"}
+    patch = json.dumps({"status": {"conditions": [condition]}})
+    plane.kubectl("patch", "pod", example.name, "--subresource=status", "--type=strategic", "--patch", patch)
+    patch = json.dumps([{"op": "add", "path": "/status/capacity/example.com~1seats", "value": "42"}])
+    plane.kubectl("patch", "node", NAME, "--subresource=status", "--type=json", "--patch", patch)
+
+    def shown() -> bool:
+        conditions = example.document("this-pod-status.json")["conditions"]
+        capacity = example.document("this-node-status.json")["capacity"]
+        return condition["type"] in {one["type"] for one in conditions} and capacity.get("example.com/seats") == "42"
+
+    wait_until(shown, REFRESH_SECONDS, "the changes do not show", interval=0.2)
+
+
+def test_without_the_api_server_the_files_stay_as_they_are(example: Pod, plane: ControlPlane, cluster: Node) -> None:
+    address = example.address()
+    before = {file: example.read(file) for file in FILES}
+    containers = cluster.ctr("tasks", "list")
+    plane.stop_api_server()
+    try:
+        deadline = time.monotonic() + OUTAGE_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            assert {file: read(address, file) for file in FILES} == before
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: False, min(left, 1))
+    finally:
+        plane.start_api_server()
+    assert cluster.ctr("tasks", "list") == containers, "a container has been restarted"
+    patch = json.dumps({"status": {"conditions": [{"type": "example.com/Outage", "status": "False"}]}})
+    plane.kubectl("patch", "pod", example.name, "--subresource=status", "--type=strategic", "--patch", patch)
+    wait_until(
+        lambda: b"example.com/Outage" in example.read("this-pod-status.json"),
+        REFRESH_SECONDS + LONGEST_BACKOFF,
+        "no refresh after the outage",
+        interval=0.2,
+    )
+    assert example.restarts(SIDECAR) == example.restarts("web") == 0
+
+
+def test_a_deleted_pod_ends_at_once_and_orderly(example: Pod, plane: ControlPlane, cluster: Node, record: Record) -> None:
+    finalizer = json.dumps({"metadata": {"finalizers": ["example.com/look-at-it-first"]}})
+    plane.kubectl("patch", "pod", example.name, "--patch", finalizer)
+    identity = example.container(SIDECAR)["containerID"].rpartition("/")[2]
+    with cluster.events() as events:
+        plane.kubectl("delete", "pod", example.name, "--wait=false")
+        try:
+            wait_until(lambda: "terminated" in example.container(SIDECAR)["state"], 30, "it does not end")
+            ended = example.container(SIDECAR)["state"]["terminated"]
+            seconds = events.exit_time(identity) - cluster.kill_time(identity)
+        finally:
+            plane.kubectl("patch", "pod", example.name, "--patch", json.dumps({"metadata": {"finalizers": None}}))
+    record["SIGTERM to the end of the sidecar"] = f"{seconds * 1000:.0f} ms"
+    assert (ended["exitCode"], ended["reason"]) == (0, "Completed")
+    assert 0 < seconds < 1
+
+
+def test_it_fits_its_memory_limit_with_margin(example: Pod, record: Record) -> None:
+    main = example.main_process()
+    first = example.read("this-pod-status.json")
+    peak, kept = memory(main)
+    for _ in range(20):
+        # Together with a probe, which is a Python of its own: this is the most that happens at once.
+        example.execute("kubectl-sidecar", "health", "--startup")
+        kept = max(kept, memory(main)[1])
+    limit = 64 << 20
+    record["sidecar memory peak, page cache included"] = f"{memory(main)[0] / 2**20:.1f} MiB"
+    record["sidecar memory that cannot be dropped, most seen"] = f"{kept / 2**20:.1f} MiB"
+    assert first and kept < limit * 0.75
+    assert example.restarts(SIDECAR) == 0
+    assert example.container(SIDECAR).get("lastState") == {}
+
+
+def test_the_web_server_cannot_use_the_sidecars_permissions(example: Pod) -> None:
+    mounts = {one["name"]: one.get("volumeMounts", []) for one in example.get()["spec"]["containers"]}
+    assert [mount["name"] for mount in mounts["web"]] == ["data", "nginx", "nginx"]
+
+
