@@ -13,9 +13,8 @@ from tests.bench.bed import Bed
 from tests.harness import gobuild, tools
 from tests.harness.access import Namespace
 from tests.harness.control_plane import Programs, control_plane
-from tests.harness.environment import environment, pick
+from tests.harness.environment import environment, install, pick
 from tests.harness.network import Network
-from tests.harness.run_tests import install
 from tests.harness.sidecar import Launcher
 
 PARTS: dict[str, Callable[[Bed], None]] = {
@@ -28,7 +27,9 @@ PARTS: dict[str, Callable[[Bed], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser("scripts/bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them by default")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them by default"
+    )
     chosen = parser.parse_args().parts or list(PARTS)
     if unknown := set(chosen) - PARTS.keys():
         parser.error(f"no such part: {', '.join(unknown)}")

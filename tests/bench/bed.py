@@ -34,7 +34,11 @@ class Bed:
 
     def environment(self, **more: str) -> Mapping[str, str]:
         """That of a Pod's container: nothing writable at home, so no cache, unless said otherwise."""
-        home = {"HOME": "/nonexistent", "KUBECONFIG": str(self.account.kubeconfig), "PATH": os.environ["PATH"]}
+        home = {
+            "HOME": "/nonexistent",
+            "KUBECONFIG": str(self.account.kubeconfig),
+            "PATH": os.environ["PATH"],
+        }
         return {**home, "MYNS": self.namespace.name, "MYPOD": POD, **more}
 
 

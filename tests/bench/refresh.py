@@ -55,7 +55,10 @@ def cpu(bed: Bed) -> None:
 
     cached = {"HOME": str(bed.scratch)}
     mine, plain, with_cache = in_turn(ROUNDS, ours, bash, lambda: bash(**cached))
-    theirs = {"the bash loop as its manifest runs it": plain, "the bash loop with a writable HOME": with_cache}
+    theirs = {
+        "the bash loop as its manifest runs it": plain,
+        "the bash loop with a writable HOME": with_cache,
+    }
     report("CPU of one refresh", mine, theirs)
     sidecar.stop()
 
@@ -86,7 +89,9 @@ def memory(bed: Bed) -> None:
     sidecar = _start(bed, LINE.format("one.json"), LINE.format("two.json"))
     sidecar.wait_for_output("one.json")
     sidecar.wait_for_output("two.json")
-    sizes = ", ".join(f"{key} {megabytes(sidecar.pid, key):.1f} MB" for key in ("Pss", "Rss", "Private_Dirty"))
+    sizes = ", ".join(
+        f"{key} {megabytes(sidecar.pid, key):.1f} MB" for key in ("Pss", "Rss", "Private_Dirty")
+    )
     print(f"supervisor with two idle tasks: {sizes}", flush=True)
     sidecar.stop()
 
@@ -107,6 +112,9 @@ def flat(bed: Bed) -> None:
 
 def _held(sidecar: Sidecar) -> str:
     process = Path(f"/proc/{sidecar.pid}")
-    counts = {"threads": len(list((process / "task").iterdir())), "descriptors": len(list((process / "fd").iterdir()))}
+    counts = {
+        "threads": len(list((process / "task").iterdir())),
+        "descriptors": len(list((process / "fd").iterdir())),
+    }
     held = ", ".join(f"{count} {name}" for name, count in counts.items())
     return f"Pss {megabytes(sidecar.pid):.1f} MB, {held}, {len(sidecar.zombies())} zombies"

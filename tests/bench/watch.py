@@ -42,7 +42,9 @@ class Writer:
         self._numbers = itertools.count(1)
 
     def create(self, name: str) -> None:
-        self._request("POST", self._path, {"metadata": {"name": name}, "data": {"n": "0"}}, "application/json")
+        self._request(
+            "POST", self._path, {"metadata": {"name": name}, "data": {"n": "0"}}, "application/json"
+        )
 
     def change(self, name: str) -> bytes:
         """Return what the new version has and no older one."""
