@@ -99,6 +99,7 @@ def test_a_bad_variable_is_told_with_the_rest(
 
 def test_a_status_file_cannot_be_an_output(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["run", f"--output-dir={tmp_path}", f"--status-file={tmp_path}/x/../a", "cat x > a"]
+    words += ["--once", "--deadline=1ms"]
     assert main(words) == 2
     assert capsys.readouterr().err == (
         "LINE 1:1:9: this is the --status-file as well; give one of them another path\n"

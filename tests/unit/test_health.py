@@ -14,6 +14,8 @@ import pytest
 
 from kubectl_sidecar.document import Document, Unreadable, find, moment, pid_namespace, process_start, rfc3339
 from kubectl_sidecar.health import paths, quick, unhealthy
+from kubectl_sidecar.refresh import Slots
+from kubectl_sidecar.shutdown import Wakeup
 
 NOW, SINCE_BOOT = 1_800_000_000.0, 5000.0
 
@@ -87,6 +89,14 @@ def test_a_stuck_refresh_is_named_by_every_probe() -> None:
     for probe in ("liveness", "startup", "readiness"):
         stuck = document(task("a", required=False), stuck=["a"])
         assert verdict(stuck, probe) == "a: its refresh is stuck long past the timeout"
+
+
+def test_a_refresh_is_stuck_a_minute_after_all_its_limits_and_until_it_ends() -> None:
+    slots, stop = Slots(2), Wakeup()
+    with slots.held("late", stop, -59), slots.held("stuck", stop, -61):
+        assert slots.stuck() == ("stuck",)
+    assert slots.stuck() == ()
+    stop.close()
 
 
 def test_startup_waits_for_each_required_task() -> None:

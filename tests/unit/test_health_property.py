@@ -95,7 +95,7 @@ def happen(event: tuple[str, object, object], journal: Journal, clock: Clock, hi
             journal.take_over([TASKS[output] for output in kept])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(events, max_size=25), st.sampled_from([None, 15.0, 100.0]))
 def test_health_is_what_a_plain_reading_of_the_history_says(
     happened: list[tuple[str, object, object]], max_age: float | None

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -142,3 +146,23 @@ def test_watch_wants_a_terminal(status_file: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == (
         "--watch: stdout is no terminal; use kubectl exec -it, or leave --watch out\n"
     )
+
+
+def test_watch_refreshes_in_place_until_it_is_told_to_stop(status_file: Path) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (20, 60))
+    words = [sys.executable, "-m", "kubectl_sidecar", "status", "--watch", f"--status-file={status_file}"]
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs) as watching:
+        os.close(theirs)
+        first = os.read(ours, 4096).decode()
+        assert first.startswith("\x1b[HOUTPUT            STATE               AGE  ")
+        assert first.endswith("\x1b[K\r\n\x1b[J")
+        assert (
+            max(len(line.replace("\x1b[H", "").replace("\x1b[K", "")) for line in first.split("\r\n")) == 60
+        )
+        status_file.unlink()
+        second = os.read(ours, 4096).decode()
+        assert second.startswith(f"\x1b[Hthere is no status document: looked for {status_file}"[:60])
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+    os.close(ours)
