@@ -78,6 +78,7 @@ def jittered(period: float) -> float:
     return period * random.uniform(1 - PERIOD_JITTER, 1 + PERIOD_JITTER)  # noqa: S311 (nothing secret)
 
 
-def backoff(failures: int) -> float:
-    """How long to wait after so many failures in a row, where they are no attempts of a task."""
-    return random.uniform(SHORTEST_BACKOFF, min(FIRST_BACKOFF * 1.3 ** min(failures, 50), LONGEST_BACKOFF))  # noqa: S311
+def renewal_backoff(short_lives: int) -> float:
+    """How long to wait before what works, but keeps ending early, is begun once more."""
+    longest = min(FIRST_BACKOFF + short_lives / 30, LONGEST_BACKOFF)
+    return random.uniform(SHORTEST_BACKOFF, longest)  # noqa: S311

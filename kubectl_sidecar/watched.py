@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kubectl_sidecar.durations import format_duration
 from kubectl_sidecar.errors import NotFound, RefreshFailed
-from kubectl_sidecar.retry import backoff, jittered
+from kubectl_sidecar.retry import jittered, renewal_backoff
 from kubectl_sidecar.shutdown import Stopping, Wakeup, pause, wait_for
 from kubectl_sidecar.source import News, Source
 from kubectl_sidecar.watch import Listener, Watch
@@ -209,7 +209,7 @@ class WatchedSource(Source):
                 self._connected = False
                 now = time.monotonic()
                 self._short_lives = 0 if now - watch.began >= _LIVED else self._short_lives + 1
-                self._next_watch = now + (backoff(self._short_lives) if self._short_lives else 0)
+                self._next_watch = now + (renewal_backoff(self._short_lives) if self._short_lives else 0)
                 self._due = min(self._due, self._next_watch)
                 self._wake()
         self._ended()

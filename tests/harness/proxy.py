@@ -3,127 +3,165 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import select
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.harness.access import ServiceAccount
 from tests.harness.certificates import write_kubeconfig
-from tests.harness.control_plane import ControlPlane
+
+RESET = struct.pack("ii", 1, 0)
 
 
 class Connection:
-    """One TCP connection through the proxy."""
+    """One TCP connection through the proxy, with a thread that forwards both ways."""
 
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
+        self.is_swallowed = False
+        self._proxy = proxy
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
 
-    def forward(self, proxy: Proxy, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while data := source.recv(1 << 16):
-                proxy.flows.wait()
-                if source is self.server and proxy.cuts and len(data) > 1:
-                    # The middle of an event, and with TLS of a record.
-                    proxy.cuts = False
-                    target.sendall(data[: len(data) // 2])
-                    break
-                target.sendall(data)
-        self.close()
+    def _run(self) -> None:
+        with self.client, self.server, contextlib.suppress(OSError):
+            while self._forward():
+                pass
+
+    def _forward(self) -> bool:
+        for source in self._readable():
+            target = self.server if source is self.client else self.client
+            data = source.recv(1 << 16)
+            if not data:
+                return False
+            self._proxy.flows.wait()
+            if self.is_swallowed:
+                continue
+            if source is self.server and self._proxy.cuts and len(data) > 1:
+                # The middle of an event, and with TLS of a record.
+                self._proxy.cuts = False
+                target.sendall(data[: len(data) // 2])
+                return False
+            target.sendall(data)
+        return True
+
+    def _readable(self) -> Iterable[socket.socket]:
+        if isinstance(self.server, ssl.SSLSocket) and self.server.pending():
+            return [self.server]
+        return select.select([self.client, self.server], [], [])[0]
 
     def close(self) -> None:
         """FIN to both sides."""
-        for end in (self.client, self.server):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        self._end(socket.SHUT_RDWR)
 
     def reset(self) -> None:
         """RST to both sides."""
         for end in (self.client, self.server):
             with contextlib.suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        # It sends nothing, and wakes the thread, whose close then resets.
+        self._end(socket.SHUT_RD)
+
+    def _end(self, how: int) -> None:
         for end in (self.client, self.server):
-            end.close()
+            with contextlib.suppress(OSError):
+                end.shutdown(how)
 
 
 class Proxy:
-    """Forwards to the API server. `terminating` TLS, it speaks HTTP/1.1 and can put words into the server's mouth."""
+    """What kubectl takes for the API server.
 
-    def __init__(self, plane: ControlPlane, *, terminating: bool = False) -> None:
+    A `plain` one is spoken to in HTTP/1.1 without TLS, and is the administrator to the API server: it can put
+    words into its mouth.
+    """
+
+    def __init__(self, account: ServiceAccount, *, plain: bool = False) -> None:
         self.flows = threading.Event()
         self.flows.set()
         self.cuts = False
         """The next answer is cut in its middle."""
-        self._plane = plane
-        self._contexts = self._tls() if terminating else None
+        self._plain = plain
+        self._account = account
+        self._plane = account.control_plane
         self._connections: list[Connection] = []
-        self._listener = socket.create_server((plane.network.address, 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+        self._listener = self._listen(0)
+        self._port = self._listener.getsockname()[1]
 
-    def _tls(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-        authority = self._plane.authority
-        own = authority.issue(
-            f"proxy-{os.urandom(4).hex()}", "/CN=proxy", f"IP:{self._plane.network.address}"
-        )
-        inbound = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        inbound.load_cert_chain(own.certificate, own.key)
-        inbound.set_alpn_protocols(["http/1.1"])
-        return inbound, ssl.create_default_context(cafile=str(authority.certificate))
+    def _listen(self, port: int) -> socket.socket:
+        listener = socket.create_server((self._plane.network.address, port))
+        self._thread = threading.Thread(target=self._accept, args=[listener], daemon=True)
+        self._thread.start()
+        return listener
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with listener, contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                threading.Thread(target=self._connect, args=[client], daemon=True).start()
+                try:
+                    self._connections.append(Connection(self, client, self._server()))
+                except OSError:
+                    client.close()
 
-    def _connect(self, client: socket.socket) -> None:
+    def _server(self) -> socket.socket:
         address = self._plane.network.address
-        try:
-            server = socket.create_connection((address, self._plane.port))
-            if self._contexts:
-                client = self._contexts[0].wrap_socket(client, server_side=True)
-                server = self._contexts[1].wrap_socket(server, server_hostname=address)
-        except OSError:
-            client.close()
-            return
-        connection = Connection(client, server)
-        self._connections.append(connection)
-        threading.Thread(target=connection.forward, args=[self, client, server], daemon=True).start()
-        connection.forward(self, server, client)
-        self._connections.remove(connection)
+        server = socket.create_connection((address, self._plane.port))
+        if not self._plain:
+            return server
+        context = ssl.create_default_context(cafile=str(self._plane.authority.certificate))
+        # kubectl sends no token without TLS.
+        admin = self._plane.directory / "admin"
+        context.load_cert_chain(admin.with_suffix(".crt"), admin.with_suffix(".key"))
+        return context.wrap_socket(server, server_hostname=address)
 
-    def kubeconfig(self, account: ServiceAccount) -> Path:
-        """That of an account, with the proxy in place of the API server."""
-        path = account.directory / f"kubeconfig-{self.port}"
-        user = {"tokenFile": str(account.token_file)}
-        server = f"https://{self._plane.network.address}:{self.port}"
-        return write_kubeconfig(path, server, self._plane.authority.certificate, user, account.namespace)
+    def kubeconfig(self) -> Path:
+        """That of the account, with the proxy in place of the API server."""
+        path = self._account.directory / f"kubeconfig-{self._port}"
+        cluster = {"server": f"http://{self._plane.network.address}:{self._port}"}
+        if not self._plain:
+            cluster["server"] = cluster["server"].replace("http", "https")
+            cluster["certificate-authority"] = str(self._plane.authority.certificate)
+        user = {"tokenFile": str(self._account.token_file)}
+        return write_kubeconfig(path, cluster, user, self._account.namespace)
+
+    def _alive(self) -> list[Connection]:
+        self._connections = [each for each in self._connections if each.thread.is_alive()]
+        return self._connections
 
     def reset(self) -> None:
         """Reset every connection."""
-        for connection in list(self._connections):
+        for connection in self._alive():
             connection.reset()
 
     def close_connections(self) -> None:
         """End every connection in order, as TCP goes."""
-        for connection in list(self._connections):
+        for connection in self._alive():
             connection.close()
 
     def say(self, text: str) -> None:
-        """Send a chunk of an answer, as the server would, on every connection: those of a watch are in one."""
-        chunk = text.encode()
-        for connection in list(self._connections):
-            connection.client.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        """Send a chunk of an answer, as the API server would; every connection must be in one: a watch."""
+        self._send(b"%x\r\n%s\r\n" % (len(text), text.encode()))
+
+    def end_answers(self) -> None:
+        """End the answers in order, as the API server ends a watch of some age."""
+        self._send(b"0\r\n\r\n")
+
+    def _send(self, data: bytes) -> None:
+        for connection in self._alive():
+            connection.client.sendall(data)
+
+    def swallow(self) -> None:
+        """From now on nothing arrives over the connections there are; new ones are fine."""
+        for connection in self._alive():
+            connection.is_swallowed = True
 
     @contextlib.contextmanager
     def stalled(self) -> Iterator[None]:
-        """Nothing arrives, and nothing says so."""
+        """Nothing arrives for a while, and nothing says so."""
         self.flows.clear()
         try:
             yield
@@ -132,18 +170,22 @@ class Proxy:
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
-        """Nobody listens, and the connections that were are reset."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        """Nobody listens for a while, and the connections that were are reset."""
+        self._stop_listening()
         self.reset()
         try:
             yield
         finally:
-            self._listener = socket.create_server((self._plane.network.address, self.port))
-            threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+            self._listener = self._listen(self._port)
+
+    def _stop_listening(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
 
     def close(self) -> None:
         """End it."""
         self.flows.set()
-        self._listener.close()
+        self._stop_listening()
         self.reset()
+        for connection in self._connections:
+            connection.thread.join()
