@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from kubectl_sidecar import refusals
-from kubectl_sidecar.places import quoted
+from kubectl_sidecar.places import Find, quoted
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 _PLAIN = re.compile(r"[^ \t\n|&;<>()'\"\\$`]+")
@@ -19,17 +18,12 @@ _PLAIN_DOUBLE_DEFAULT = re.compile(r"(?:[^}'\"\\$`<>]|[<>](?!\())+")
 _NESTED_QUOTES = re.compile(r"\"([A-Za-z0-9 _/@%+-]*)\"")
 _VARIABLE = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})(\}}|:-))")
 _NAME_GOES_ON = re.compile(r"(?:\\\n)+[A-Za-z0-9_]")
+_REST_OF_LINE = re.compile(r"[^\n]*")
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _MOST_NESTED = 20
 
 # Where a lost quote must have ended: no line inside a quoted jq program starts like this.
 _TASK = re.compile(r"(?m)^[ \t]*(?:kubectl|@(?:every|watch|timeout|mode|on-missing|optional))(?=[ \t])")
-
-
-class Find(Protocol):
-    """Takes what was found wrong at an offset; `structural` if the rest of the line means nothing then."""
-
-    def __call__(self, offset: int, text: str, *, structural: bool = False) -> None: ...
 
 
 class Unfinished(Exception):
@@ -204,9 +198,8 @@ class WordReader:
         was_active, self._active = self._active, active
         self._depth += 1
         if self._depth > _MOST_NESTED:
-            raise Unfinished(
-                opened, f"${{…}} is nested over {_MOST_NESTED} deep; simplify it", self._line_end()
-            )
+            self._take(_REST_OF_LINE)
+            raise Unfinished(opened, f"${{…}} is nested over {_MOST_NESTED} deep; simplify it", self.at)
         values = list[str]()
         while self.at < len(self._text):
             if self._text[self.at] == "}":
@@ -244,10 +237,6 @@ class WordReader:
         self._find(self.at, refusals.DOUBLE_DEFAULT.format(quoted(character)), structural=True)
         self.at += 1
         return character
-
-    def _line_end(self) -> int:
-        end = self._text.find("\n", self.at)
-        return len(self._text) if end < 0 else end
 
     def _close(self, opened: int, what: str, end: int) -> None:
         self.at = end

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import Protocol
 
 from kubectl_sidecar.errors import Problem
 
@@ -45,6 +46,12 @@ class Position:
 
 
 Finding = tuple[Position, str]
+
+
+class Find(Protocol):
+    """Takes what is wrong at an offset; `structural` if the rest of the line means nothing then."""
+
+    def __call__(self, offset: int, text: str, *, structural: bool = False) -> None: ...
 
 
 class Text:

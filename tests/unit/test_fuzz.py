@@ -18,7 +18,7 @@ from kubectl_sidecar.taskfile import Source, load_tasks, read_source
 from kubectl_sidecar.tasks import Defaults
 
 ENVIRON = {"X": "a b", "EMPTY": "", "BROKEN": "\udcff\0"}
-FEW, MANY = 150, 20_000
+FEW, MANY = 150, 5_000
 PIECES = [
     *"'\"\\${}()<>|&;`~!#=,:@% \n\t\r\0-[]*?.",
     *(

@@ -49,6 +49,16 @@ def test_words_are_what_sh_makes_of_them(line: str, argv: tuple[str, ...]) -> No
 
 
 REFUSED = [
+    (
+        'p "${MYPOD:-a<(b}" > x',
+        14,
+        "shells differ about `<` in a default word that is in double quotes; leave it out",
+    ),
+    (
+        "p ${MYPOD:-\\\x01} > x",
+        12,
+        "shells differ about `\\` in a default word; put the word in double quotes",
+    ),
     ("p >> x", 3, "`>>` appends, but an output is always replaced as a whole; write > PATH"),
     ("p < in > x", 3, "`<` reads a file into a stage; name the file in its words, or use bash -c '… < …'"),
     ("p <in", 3, "`<` reads a file into a stage; name the file in its words, or use bash -c '… < …'"),
@@ -282,7 +292,7 @@ REFUSED = [
 def test_what_a_shell_would_do_is_refused_with_place_and_way_out(
     line: str, column: int, message: str
 ) -> None:
-    assert refusal(line) == placed(line, column, message)
+    assert refusal(line) == placed(line.replace("\x01", "␁"), column, message)
 
 
 def test_comments_blank_lines_and_line_ends_after_a_pipe_are_as_in_sh() -> None:
