@@ -105,7 +105,8 @@ def _means(settings: argparse.Namespace, inputs: Inputs, directory: str | None, 
     limits = Limits(settings.grace, settings.max_output, settings.concurrency)
     environment = _environment(inputs.environ, directory)
     # Probes read the private one, the app the other: what happens to its volume is no reason to restart us.
-    documents = [f"{directory}/{NAME}"] * bool(directory)
+    # Its way there may lead through symlinks (TMPDIR), which are never followed when something is written.
+    documents = [f"{os.path.realpath(directory)}/{NAME}"] if directory else []
     documents += [inputs.status_file] if inputs.status_file else []
     return Means(
         refresher=Refresher(inputs.root, environment, inputs.children, limits),

@@ -224,6 +224,12 @@ def test_of_two_in_one_container_the_first_is_asked(watch: Watch, tmp_path: Path
     assert first.ask("health") == (0, "alive")
 
 
+def test_a_temporary_directory_may_be_a_symlink(watch: Watch, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(watch.directory)
+    watch.directory = tmp_path / "link"
+    watch("jq -n 1 > one").becomes("ready", "--ready")
+
+
 def test_a_status_file_that_cannot_be_written_does_not_fail_the_probes(watch: Watch, tmp_path: Path) -> None:
     public = tmp_path / "missing" / "status.json"
     watched = watch("@every 1s jq -n 1 > one", f"--status-file={public}")
