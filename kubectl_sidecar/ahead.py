@@ -1,4 +1,4 @@
-"""The stages after a source, started before there is a document for them, so that a change finds them waiting."""
+"""The stages after a source, started before there is a document, so that a change finds them waiting."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 # How many words each takes beside itself.
 _OPERANDS = {"--arg": 2, "--argjson": 2, "--indent": 1}
 _PLAIN = frozenset(
-    "--slurp --compact-output --raw-output --raw-output0 --join-output --ascii-output --sort-keys --color-output"
-    " --monochrome-output --tab --unbuffered --stream --stream-errors --seq --exit-status".split()
+    "--slurp --compact-output --raw-output --raw-output0 --join-output --ascii-output --sort-keys"
+    " --color-output --monochrome-output --tab --unbuffered --stream --stream-errors --seq"
+    " --exit-status".split()
 )
 _PLAIN_LETTERS = frozenset("scrjaSCMe")
 _RAW = re.compile(r"--raw-input|--rawfile|-[a-zA-Z]*R[a-zA-Z]*")
@@ -19,7 +20,7 @@ _READS_MODULES = re.compile(r"\b(?:import|include)\b")
 
 
 def reads_json(stages: Sequence[Sequence[str]]) -> bool:
-    """Tell whether the first of these stages takes its input as JSON, so that how it was written makes no difference."""
+    """Tell whether the first of these stages takes its input as JSON, however that is written."""
     if not stages or os.path.basename(stages[0][0]) != "jq":
         return False
     return not any(_RAW.fullmatch(word) or _SEES_BYTES.search(word) for word in stages[0][1:])

@@ -98,6 +98,14 @@ class Supervisor:
 
     def _reconcile(self) -> None:
         """Stop what is not desired any more; start what is, as soon as the one before it has ended."""
+        self._stop_undesired()
+        for output, task in self.desired.items():
+            if output not in self.loops:
+                self.loops[output] = TaskLoop(task, self._source(task), self.means)
+        for loop in self.loops.values():
+            loop.start()
+
+    def _stop_undesired(self) -> None:
         for output, loop in list(self.loops.items()):
             if self.desired.get(output) != loop.task:
                 loop.stop()
@@ -107,13 +115,12 @@ class Supervisor:
         for key, source in list(self.sources.items()):
             if not source.is_needed() and source.stop():
                 del self.sources[key]
-        for output, task in self.desired.items():
-            if output not in self.loops:
-                if (key := source_key(task)) not in self.sources:
-                    self.sources[key] = make_source(task, self.means)
-                self.loops[output] = TaskLoop(task, self.sources[key], self.means)
-        for loop in self.loops.values():
-            loop.start()
+
+    def _source(self, task: Task) -> Source:
+        key = source_key(task)
+        if key not in self.sources:
+            self.sources[key] = make_source(task, self.means)
+        return self.sources[key]
 
     def _refresh_now(self) -> None:
         for source in self.sources.values():

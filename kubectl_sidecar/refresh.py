@@ -34,12 +34,15 @@ class Limits:
 
 
 class Document:
-    """What a source wrote, kept in memory for the tasks that share it, until the last of them lets go of it."""
+    """What a source wrote, kept in memory for the tasks that share it until the last lets go of it."""
 
     def __init__(self) -> None:
         self.file: BinaryIO = os.fdopen(os.memfd_create("document", os.MFD_CLOEXEC), "wb+", buffering=0)
         self.took = 0.0
         """Seconds that it took to fetch."""
+
+    def __del__(self) -> None:
+        self.file.close()
 
     @classmethod
     def of(cls, content: bytes) -> Document:
@@ -147,7 +150,7 @@ class Refresher:
         return self._start([stage.argv for stage in task.stages[1:]], stdin, stdout, self._limits.max_output)
 
     def check_rest(self, task: Task, ended: Ended, stdout: int) -> None:
-        """Raise RefreshFailed unless all that start_rest() started succeeded; Stopping when it was stopped."""
+        """Raise RefreshFailed unless all that start_rest() started succeeded; Stopping if it was stopped."""
         argvs = [stage.argv for stage in task.stages[1:]]
         _check(argvs, ended, task.timeout, stdout, self._limits.max_output)
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 
-from kubectl_sidecar import __version__, flags, kube
+from kubectl_sidecar import __version__, flags, kube, watching
 from kubectl_sidecar.commands import Children
 from kubectl_sidecar.document import NAME
 from kubectl_sidecar.durations import format_duration
@@ -36,7 +36,8 @@ def check(given: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def describe(task: Task) -> str:
     """Say in one line what will be done for a task; not its words: they hold expanded variables."""
     programs = " | ".join(os.path.basename(stage.argv[0]) for stage in task.stages)
-    options = ["watch"] * task.watch + [f"every {format_duration(task.every)}"]
+    options = [f"watch ({watching.describe(task)})"] if task.watch else []
+    options.append(f"every {format_duration(task.every)}")
     options += [
         f"timeout {format_duration(task.timeout)}",
         f"mode {task.mode:04o}",

@@ -23,7 +23,7 @@ class News:
 
 
 class Source:
-    """Tasks with the same source and schedule hold one of these; a task that is alone with it runs its line."""
+    """Tasks with the same source and schedule hold one of these; a task alone with it runs its line."""
 
     def __init__(self, every: float) -> None:
         self._every = every
@@ -63,9 +63,9 @@ class Source:
             return 0 if self._round > since else max(self._due - time.monotonic(), 0)
 
     def begin(self, stop: Wakeup, *, retry: bool) -> tuple[float, News | None]:  # noqa: ARG002 (a watch needs them)
-        """Begin a round if one is due, else join the last one; returns when it began, and what to make the output of.
+        """Begin a round if one is due, else join the last one; returns when it began, and what is to be used.
 
-        None: the task's line is run.
+        None: nothing is known, the task's line is run.
         """
         with self._lock:
             now = time.monotonic()
@@ -74,7 +74,7 @@ class Source:
             return self._round, None
 
     def document(self, since: float, fetch: Callable[[], Document]) -> Document | None:
-        """Return what the source wrote at `since` or later, fetching it if nobody has; None for a task that is alone.
+        """Return what the source wrote at `since` or later, fetching it if nobody has; None for a task alone.
 
         A failed fetch is everybody's failure: raises RefreshFailed.
         """

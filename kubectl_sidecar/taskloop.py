@@ -102,7 +102,7 @@ class TaskLoop:
             return
         except RefreshFailed:
             self.gave_up = True
-        except BaseException as error:  # a bug: a thread that dies in silence would leave its output to rot
+        except BaseException as error:  # noqa: BLE001 (a bug: in silence, the output would rot)
             self.crash = error
         finally:
             self.has_ended = True

@@ -28,7 +28,7 @@ class Listener:
 
 
 class Watch:
-    """It ends when its programs do, whatever their exit status: kubectl's is 0 also when the connection was lost."""
+    """It ends when its programs do, whatever their exit status: of kubectl's, 0 means nothing."""
 
     def __init__(
         self, argvs: Sequence[Sequence[str]], start: Callable[[int], Running], listener: Listener
@@ -70,7 +70,7 @@ class Watch:
             self.reason = reason(self._argvs, ended)
         except RefreshFailed as error:
             self.reason = str(error)
-        except BaseException as error:  # a bug: the tasks would wait for ever
+        except BaseException as error:  # noqa: BLE001 (a bug: the tasks would wait for ever)
             self.crash = error
         finally:
             os.close(read)

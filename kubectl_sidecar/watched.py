@@ -1,4 +1,4 @@
-"""A source that a watch tells of changes: when the watch is begun and renewed, and what is done without one."""
+"""A source that a watch tells of changes: when the watch is begun and renewed, what is done without."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kubectl_sidecar.watch import Listener, Watch
 
 log = logging.getLogger("kubectl_sidecar")
 
-# A watch tells what there is within this time of its start; silence means that there is nothing, or a slow server.
+# A watch tells what there is within this time; silence means that there is nothing, or a slow server.
 _SILENCE = 1.0
 # A trigger watch that found nothing may have looked just before the line did: the line is run once more.
 _SECOND_LOOK = 10.0
@@ -45,10 +45,10 @@ class Programs:
 
 
 class WatchedSource(Source):
-    """While its watch lives, what that tells is the newest there is; without a watch the line is run as a poll.
+    """While its watch lives, what that tells is the newest there is; without one the line is run, as a poll.
 
-    No output goes back to an older version: a watch begins with a list that is newer than all that was known before, and
-    nothing else is asked while it lives.
+    No output goes back to an older version: a watch begins with a list that is newer than all that was known
+    before, and nothing else is asked while it lives.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class WatchedSource(Source):
             raise RefreshFailed(f"the watch has told nothing for {format_duration(self._timeout)}")
 
     def _note_refusal(self, reason: str, *, retry: bool) -> None:
-        """Let the line be run instead. Whether it fails too, and is retried, says if only the watch is refused."""
+        """Let the line be run instead: if it fails as well, and is retried, not only the watch is refused."""
         self._end_watch()
         now = time.monotonic()
         self._news = None

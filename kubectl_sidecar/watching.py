@@ -36,15 +36,16 @@ _REFUSED = {
 }
 # What a watch needs to ask the same API server the same question, as the same user.
 _KEPT = frozenset(
-    "as as-group as-uid as-user-extra cache-dir certificate-authority client-certificate client-key cluster context"
-    " disable-compression field-selector all-namespaces insecure-skip-tls-verify kubeconfig kuberc"
-    " match-server-version namespace password proxy-url selector server tls-server-name token user username".split()
+    "all-namespaces as as-group as-uid as-user-extra cache-dir certificate-authority client-certificate"
+    " client-key cluster context disable-compression field-selector insecure-skip-tls-verify kubeconfig"
+    " kuberc match-server-version namespace password proxy-url selector server tls-server-name token user"
+    " username".split()
 )
 # What only changes how objects are printed or how long one request may take: it would end the watch.
 _DROPPED = frozenset(
-    "allow-missing-template-keys chunk-size ignore-not-found label-columns log-flush-frequency no-headers output"
-    " output-watch-events profile profile-output recursive request-timeout server-print show-kind show-labels"
-    " show-managed-fields sort-by template v vmodule warnings-as-errors".split()
+    "allow-missing-template-keys chunk-size ignore-not-found label-columns log-flush-frequency no-headers"
+    " output output-watch-events profile profile-output recursive request-timeout server-print show-kind"
+    " show-labels show-managed-fields sort-by template v vmodule warnings-as-errors".split()
 )
 _SWITCHES = frozenset(
     "all-namespaces allow-missing-template-keys disable-compression ignore-not-found insecure-skip-tls-verify"
@@ -54,7 +55,7 @@ _SWITCHES = frozenset(
 _TRUE = {"1", "t", "T", "true", "TRUE", "True"}
 
 _EVENTS = ("--watch", "--output-watch-events", "--chunk-size=0")
-# One line an event. jq ends at an ERROR event, with what it says: such a watch may go on, but it tells nothing any more.
+# One line an event. At an ERROR event jq ends with what that says: it is over.
 _FILTER = (
     r'if .type == "ERROR" then "\(.object.message)\n" | halt_error(1)'
     " else [.type, (.object%s)] end"
@@ -130,12 +131,10 @@ _SELECTING = {"selector", "field-selector", "all-namespaces"}
 
 
 def describe(task: Task) -> str:
-    """Say how a task is watched and what that needs, for `check`."""
-    if not task.watch:
-        return ""
+    """Say how a watched task is watched and what that needs, for `check`."""
     if plan(task.stages).feeds:
-        return "each change is fed to the rest of the line; needs the verbs list and watch, and get, for that object"
-    return "each change runs the line again; needs the verbs list and watch beside what the line needs"
+        return "each object is fed to the rest of the line; needs the verbs get, list and watch for it"
+    return "each change runs the line again; needs the verbs list and watch for what it lists or gets"
 
 
 def _escaped(name: str) -> str:
@@ -191,7 +190,7 @@ def _note(get: _Get, name: str, value: str) -> None:
 
 
 def _flags(word: str, words: list[str], stage: Stage) -> list[tuple[str, str]]:
-    """The flags in one word; takes the value from `words` when it is the next one. The rules are those of pflag."""
+    """The flags in one word, by the rules of pflag; takes the value from `words` when it is the next one."""
     if word.startswith("--"):
         name, equals, value = word[2:].partition("=")
         name = name.replace("_", "-")

@@ -1,4 +1,4 @@
-"""A change in the cluster to the file, against the raw pipe: latency, CPU, and what watching costs while idle."""
+"""A change in the cluster to the file, against the raw pipe: latency, CPU, and the cost of being idle."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def latency(bed: Bed) -> None:
 
 
 def idle(bed: Bed) -> None:
-    """Memory of one watched task against the raw pipe, of ten on ten objects, and the CPU these use at rest."""
+    """Memory of one watched task against the raw pipe, of ten on ten objects, and their CPU at rest."""
     writer, output = Writer(bed), bed.scratch / "raw.json"
     names = [f"idle-{number}" for number in range(TASKS)]
     for name in names:

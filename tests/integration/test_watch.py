@@ -198,7 +198,9 @@ def test_a_document_larger_than_a_pipe_reaches_the_stages_whole(web: ConfigMap, 
     assert run.stop() == 0
 
 
-def test_a_stage_that_does_not_read_its_input_cannot_block_the_task(web: ConfigMap, sidecar: Launcher) -> None:
+def test_a_stage_that_does_not_read_its_input_cannot_block_the_task(
+    web: ConfigMap, sidecar: Launcher
+) -> None:
     line = "@watch kubectl get configmap web -o json | jq -nr 'input_filename, 1' > n"
     run = sidecar(line, account=web.watcher())
     for n in range(3):
@@ -278,7 +280,9 @@ def test_a_list_is_run_again_at_each_change(namespace: Namespace, sidecar: Launc
     first.create(n="1")
     account = namespace.service_account(rule("list watch", "configmaps"))
     program = "[.items[] | {name: .metadata.name, n: .data.n}]"
-    run = sidecar(f"@watch kubectl get configmaps -l app=web -o json | jq -c '{program}' > n", account=account)
+    run = sidecar(
+        f"@watch kubectl get configmaps -l app=web -o json | jq -c '{program}' > n", account=account
+    )
     shows(run, '[{"name":"first","n":"1"}]\n')
     second.create(n="2")
     shows(run, '[{"name":"first","n":"1"},{"name":"second","n":"2"}]\n')

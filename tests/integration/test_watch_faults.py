@@ -164,7 +164,7 @@ class Reader(threading.Thread):
 
 def make_trouble(proxy: Proxy, restart: Callable[[], None], done: threading.Event) -> None:
     """One fault after the other, at random times."""
-    dice = random.Random(1)
+    dice = random.Random(1)  # noqa: S311 (the same each time)
     restarts = iter([8, 16])
     following = next(restarts)
     count = 0
@@ -203,8 +203,11 @@ def test_no_fault_makes_an_output_go_back_to_an_older_version(
     with proxied(account) as (proxy, environment):
         run = sidecar(LINE, env=environment)
         shows(run, "0\n", timeout=5)
-        reader, done, dice = Reader(run), threading.Event(), random.Random(2)
-        trouble = threading.Thread(target=make_trouble, args=[proxy, restart_between_changes, done], daemon=True)
+        dice = random.Random(2)  # noqa: S311 (the same each time)
+        reader, done = Reader(run), threading.Event()
+        trouble = threading.Thread(
+            target=make_trouble, args=[proxy, restart_between_changes, done], daemon=True
+        )
         reader.start()
         trouble.start()
         for n in range(1, CHANGES + 1):

@@ -117,7 +117,8 @@ def test_check_says_what_was_understood(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["check", "--timeout=1m30s", line]) == 0
     assert capsys.readouterr().out == (
         "LINE 1:1:29: a/b: kubectl | jq;"
-        " watch, every 10m, timeout 1m30s, mode 0600, on-missing keep, optional\n"
+        " watch (each object is fed to the rest of the line; needs the verbs get, list and watch for it),"
+        " every 10m, timeout 1m30s, mode 0600, on-missing keep, optional\n"
     )
 
 
