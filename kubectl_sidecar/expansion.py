@@ -13,7 +13,7 @@ _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 _PLAIN = re.compile(r"[^ \t\n|&;<>()'\"\\$`]+")
 _PLAIN_DOUBLE = re.compile(r"[^\"\\$`]+")
 # A default word may hold more in sh, but by rules that hardly anybody knows and no two shells share.
-_PLAIN_DEFAULT = re.compile(r"[^}'\"\\$`<>()|&;\n{~\x01]+")
+_PLAIN_DEFAULT = re.compile(r"[^}'\"\\$`<>()|&;\n{~]+")
 _PLAIN_DOUBLE_DEFAULT = re.compile(r"(?:[^}'\"\\$`<>]|[<>](?!\())+")
 _NESTED_QUOTES = re.compile(r"\"([A-Za-z0-9 _/@%+-]*)\"")
 _VARIABLE = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})(\}}|:-))")
