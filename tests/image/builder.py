@@ -27,13 +27,13 @@ default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-tmp_dir = "{0}/tmp"
+tmp_dir = "{1}/tmp"
 """
 STORAGE_CONF = """\
 [storage]
 driver = "overlay"
 graphroot = "{0}/graph"
-runroot = "{0}/run"
+runroot = "{1}"
 """
 RESTRICTED = (
     *("--network", "none", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL"),
@@ -68,10 +68,7 @@ class Builder:
         return self._run("buildah", *arguments)
 
     def podman(self, *arguments: str) -> str:
-        return self._run(*self.podman_command(*arguments))
-
-    def podman_command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "tests.image.reaper", "podman", *arguments]
+        return self._run("podman", *arguments)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -121,8 +118,9 @@ def _settings(storage: Path) -> dict[str, str]:
 
 def _make_storage(path: Path) -> None:
     """A storage that holds a base image from Debian's packages, since no image registry can be reached."""
-    (path / "containers.conf").write_text(CONTAINERS_CONF.format(path))
-    (path / "storage.conf").write_text(STORAGE_CONF.format(path))
+    running = f"/run/kubectl-sidecar-{cache.key(str(path))}"  # podman wants at most 50 characters
+    (path / "containers.conf").write_text(CONTAINERS_CONF.format(path, running))
+    (path / "storage.conf").write_text(STORAGE_CONF.format(path, running))
     root, tar = path / "base", path / "base.tar"
     run(f"installing Debian {SUITE}", ["debootstrap", "--variant=minbase", SUITE, str(root), *_mirror()])
     run("packing it", ["tar", "--create", "--file", str(tar), "--directory", str(root), "."])

@@ -124,7 +124,7 @@ def test_without_arguments_it_runs_the_mounted_tasks(builder: Builder, image: st
 
 def test_it_ends_at_once_and_orderly_as_the_first_process(builder: Builder, image: str, tmp_path: Path) -> None:
     argv = ("kubectl-sidecar", "run", "--output-dir", "/data", 'jq -n "1" > one.json')
-    command = builder.podman_command("run", "--rm", *RESTRICTED, *DATA, image, *argv)
+    command = ["podman", "run", "--rm", *RESTRICTED, *DATA, image, *argv]
     process = Process(command, tmp_path / "log", env=builder.environment)
     try:
         wait_until(lambda: "one.json" in process.tail(), 20, "no first refresh")
