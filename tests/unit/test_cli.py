@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,3 +155,28 @@ def test_the_help_of_run_names_every_flag_and_its_default(capsys: pytest.Capture
         (line,) = filter(name.match, shown)
         if flag.default and flag.metavar:
             assert line.endswith(f" [{flag.default}]")
+
+
+def test_paths_are_relative_to_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "tasks").write_text("cat /dev/null /proc/self/comm > name\n")
+    words = [
+        "run",
+        "--once",
+        "--output-dir=out",
+        "--status-file=status.json",
+        "-f",
+        "tasks",
+        "--log-format=json",
+    ]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+    program = [sys.executable, "-m", "kubectl_sidecar", *words]
+    done = subprocess.run(program, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.returncode, events[-1]["task"], events[-1]["message"]) == (
+        0,
+        "name",
+        "first success: 4 bytes",
+    )
+    assert (tmp_path / "out" / "name").read_text() == "cat\n"
+    assert json.loads((tmp_path / "status.json").read_text())["tasks"][0]["state"] == "ok"
