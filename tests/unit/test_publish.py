@@ -229,19 +229,19 @@ def somebody() -> Iterator[int]:
 
 
 def test_somebody_else_changing_the_output_meanwhile_is_no_crash(tmp_path: Path) -> None:
-    content, over = bytes(1 << 18), threading.Event()
+    content, over = bytes(1 << 22), threading.Event()
     publish(tmp_path, "output", content)
 
     def meddle() -> None:
         while not over.is_set():
-            for size in (1 << 18, 1 << 16):
+            for size in (1 << 22, 1 << 16):
                 with contextlib.suppress(FileNotFoundError):
                     os.truncate(tmp_path / "output", size)
 
     thread = threading.Thread(target=meddle)
     thread.start()
     try:
-        for _ in range(40):
+        for _ in range(10):
             publish(tmp_path, "output", content)
     finally:
         over.set()
@@ -389,9 +389,10 @@ def test_where_an_unnamed_file_cannot_be_named_it_is_copied(tmp_path: Path) -> N
     assert said == "0o100640 ['output']\n"
 
 
-def test_a_living_staged_file_with_a_name_is_not_swept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mounts", ["true", "mount -t tmpfs tmpfs /proc"], ids=["linked", "copied"])
+def test_a_living_staged_file_with_a_name_is_not_swept(tmp_path: Path, mounts: str) -> None:
     said = isolated(
-        "mount -t tmpfs tmpfs /proc",
+        mounts,
         """
         (root / "output").mkdir()  # so that the rename fails, after the file was given its name
         rename = os.rename
