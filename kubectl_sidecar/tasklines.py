@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import BinaryIO
 
 from kubectl_sidecar.errors import Problem
@@ -33,12 +32,17 @@ def read_source(path: str, stdin: BinaryIO | None = None) -> Source:
     """Read a file, or `-` for stdin; one that cannot be read is a problem of the source."""
     name = "<stdin>" if path == "-" else path
     try:
-        data = (stdin or sys.stdin.buffer).read() if path == "-" else Path(path).read_bytes()
+        data = (stdin or sys.stdin.buffer).read() if path == "-" else _read(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return Source(name, "", problems=(Problem(visible(name), f"cannot be read: {reason}"),))
     # What is not UTF-8 stays recognisable, so that it can be pointed at.
     return Source(name, data.decode("utf-8", "surrogateescape"), yaml=path.endswith((".yaml", ".yml")))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 class LineFile:

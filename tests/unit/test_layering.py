@@ -19,6 +19,7 @@ ROWS = """
     pipeline
     tasks
     tasklines watching
+    yamlfile
     taskfile
     preflight flags
     shutdown kube runtime
@@ -36,7 +37,7 @@ ROWS = """
     __main__
 """
 ROW = {name: number for number, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
-FENCED = {"sh": "commands", "yaml": "taskfile", "tenacity": "retry", "signal": "shutdown"}
+FENCED = {"sh": "commands", "yaml": "yamlfile", "tenacity": "retry", "signal": "shutdown"}
 STARTS_PROCESSES = {"sh", "subprocess", "multiprocessing", "pty"}
 # What may be called while a module is imported, beside constructors: what makes values and asks nothing.
 HARMLESS_CALLS = {"dataclass", "field", "frozenset", "int", "map", "range", "tuple"}
