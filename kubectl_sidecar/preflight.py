@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 from kubectl_sidecar.errors import Problem
 from kubectl_sidecar.pipeline import Stage
@@ -50,11 +49,11 @@ def _check(
 
 def _is_there(program: str, path: str | None) -> bool:
     folders = [""] if "/" in program else (os.defpath if path is None else path).split(":")
-    return any(_is_executable(Path(folder, program)) for folder in folders)
+    return any(_is_executable(os.path.join(folder, program)) for folder in folders)
 
 
-def _is_executable(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+def _is_executable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def _absence(program: str, name: str) -> str:
