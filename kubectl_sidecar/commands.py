@@ -112,6 +112,16 @@ class _Started:
         return int(self.process.process.exit_code)
 
 
+class _Patient(threading.Event):
+    """What sh's thread of a program waits for, a second at a time, before it looks at it again: a minute.
+
+    It is told of the end anyway, by wait(). Thirty such threads are a third of a percent of a core at rest.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(timeout and 60)
+
+
 class Children:
     """The processes of this program, so that orphans can be told from them, and all be killed at once."""
 
@@ -137,6 +147,7 @@ class Children:
                 reason = re.sub(r"^\s*\w+Error: |\[Errno \d+\] |: b'.*", "", last_line)
                 raise RefreshFailed(f"{argv[0]}: cannot be started: {reason}") from error
             self._groups.add(process.pid)
+            process.process._quit_threads.__class__ = _Patient  # noqa: SLF001 (sh has no option for it)
             return process
 
     def forget(self, group: int) -> None:
@@ -272,7 +283,7 @@ class Running:
         return Ended(why, statuses, tuple(stage.said() for stage in stages))
 
     def wait_for_output(self, pipe: int, stop: Wakeup) -> bool:
-        """Wait until `pipe` can be read or is at its end; False when `stop` is set. For stages that live long."""
+        """Wait, however long, until `pipe` can be read or is at its end; False when `stop` is set."""
         open_errors = {stage.stderr: stage for stage in self._stages}
         while pipe not in (ready := wait_for([pipe, stop, *open_errors], None)):
             if stop.fileno() in ready:
