@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import refresh
+from tests.bench import refresh, watch
 from tests.bench.bed import Bed
 from tests.harness import gobuild, tools
 from tests.harness.access import Namespace
@@ -22,6 +22,8 @@ PARTS: dict[str, Callable[[Bed], None]] = {
     "start": refresh.start,
     "memory": refresh.memory,
     "flat": refresh.flat,
+    "watch": watch.latency,
+    "idle": watch.idle,
 }
 
 
