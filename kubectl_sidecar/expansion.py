@@ -21,7 +21,6 @@ _NAME_GOES_ON = re.compile(r"(?:\\\n)+[A-Za-z0-9_]")
 _REST_OF_LINE = re.compile(r"[^\n]*")
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _MOST_NESTED = 20
-
 # Where a lost quote must have ended: no line inside a quoted jq program starts like this.
 _TASK = re.compile(r"(?m)^[ \t]*(?:kubectl|@(?:every|watch|timeout|mode|on-missing|optional))(?=[ \t])")
 
@@ -232,7 +231,8 @@ class WordReader:
         if nested := self._take(_NESTED_QUOTES):
             return nested[1:-1]
         character = self._text[self.at]
-        if character in "$`\\":
+        # Here, unlike elsewhere in double quotes, bash takes $"…" for a text to translate.
+        if character in "$`\\" and not self._text.startswith('$"', self.at):
             return self._part_of_double('$`"\\}')
         self._find(self.at, refusals.DOUBLE_DEFAULT.format(quoted(character)), structural=True)
         self.at += 1

@@ -136,7 +136,8 @@ IN_DOUBLE = st.one_of(
     SIMPLE,
     st.builds("${{{}:-{}}}".format, st.sampled_from(["NOPE", "EMPTY", "X"]), without("\"$`\\}'")),
     st.builds(
-        "${{NOPE:-{}}}".format, st.sampled_from(['"a b"', "$X", "a\\}b", "${NOPE:-c d}", '\\"', '""', "{"])
+        "${{NOPE:-{}}}".format,
+        st.sampled_from(['"a b"', "$X", "a\\}b", "${NOPE:-c d}", '\\"', '""', "{", '$""', "$'a'"]),
     ),
 )
 DOUBLE = st.lists(IN_DOUBLE, max_size=4).map(lambda parts: f'"{"".join(parts)}"')

@@ -50,6 +50,11 @@ def test_words_are_what_sh_makes_of_them(line: str, argv: tuple[str, ...]) -> No
 
 REFUSED = [
     (
+        'p "${MYPOD:-$""}" > x',
+        13,
+        "shells differ about `$` in a default word that is in double quotes; leave it out",
+    ),
+    (
         'p "${MYPOD:-a<(b}" > x',
         14,
         "shells differ about `<` in a default word that is in double quotes; leave it out",
