@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubectl_sidecar import watching
-from kubectl_sidecar.commands import Children, Running
+from kubectl_sidecar.children import Children
+from kubectl_sidecar.commands import Running
 from kubectl_sidecar.document import HEARTBEAT
 from kubectl_sidecar.errors import InvalidInput, Problem, RefreshFailed
 from kubectl_sidecar.preflight import preflight

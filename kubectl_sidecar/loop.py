@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kubectl_sidecar.commands import Children
+from kubectl_sidecar.children import Children
 from kubectl_sidecar.document import HEARTBEAT
 from kubectl_sidecar.errors import InvalidInput
 from kubectl_sidecar.shutdown import (

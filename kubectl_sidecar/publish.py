@@ -7,20 +7,17 @@ import errno
 import fcntl
 import itertools
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.lean import without
+from kubectl_sidecar.volume import STAGED, explained, open_parent, staged_name
 
 # CPython's own SHA-256 instead of OpenSSL's: libcrypto is 3.4 MB for the few kilobytes that are hashed.
 with without({"_hashlib": None}):
     import hashlib
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_STAGED = re.compile(r"\.kubectl-sidecar-[0-9a-f]{16}\.staged")
 _BLOCK = 1 << 16
 
 
@@ -49,8 +46,8 @@ class Staged:
         self._name: str | None = None
         self.fd = self._parent = -1
         try:
-            with _explained(output):
-                self._parent = _open_parent(root, output)
+            with explained(output):
+                self._parent = open_parent(root, output)
                 self.fd = self._create()
                 # Before anything is in it, and again by nobody: the umask does not count.
                 os.fchmod(self.fd, mode)
@@ -67,7 +64,7 @@ class Staged:
         return self._create_named()
 
     def _create_named(self) -> int:
-        name = _staged_name()
+        name = staged_name()
         fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._parent)
         self._name = name
         # Tells the sweep of another kubectl-sidecar in the same volume that somebody is at work here.
@@ -95,7 +92,7 @@ class Staged:
     def is_in_place(self) -> bool:
         """Tell whether its directory still is the output's: it may have been removed, or replaced."""
         try:
-            now = _open_parent(self._root, self._output, make=False)
+            now = open_parent(self._root, self._output, make=False)
         except OSError:
             return False
         try:
@@ -109,7 +106,7 @@ class Staged:
 
     def publish(self, *, durable: bool = True) -> Published:
         """Put the file in place, unless the output has the same bytes and mode already."""
-        with _explained(self._output):
+        with explained(self._output):
             digest = hashlib.sha256()
             for block in _blocks(self.fd):
                 digest.update(block)
@@ -127,7 +124,7 @@ class Staged:
     def _named(self) -> str:
         """Give the file a name in its directory, if it has none."""
         if self._name is None:
-            name = _staged_name()
+            name = staged_name()
             fcntl.flock(self.fd, fcntl.LOCK_EX)
             try:
                 # The way that open(2) gives to name an O_TMPFILE without CAP_DAC_READ_SEARCH.
@@ -168,9 +165,9 @@ class Staged:
 
 def remove(root: str, output: str) -> bool:
     """Take an output away; False when there was none. Raises RefreshFailed when it cannot be."""
-    with _explained(output):
+    with explained(output):
         try:
-            parent = _open_parent(root, output, make=False)
+            parent = open_parent(root, output, make=False)
         except FileNotFoundError:
             return False
         try:
@@ -186,9 +183,9 @@ def sweep(root: str, outputs: Iterable[str]) -> None:
     """Remove the staged files that a killed process left beside the outputs: a living one's are locked."""
     for directory in {os.path.dirname(output) for output in outputs}:
         with contextlib.suppress(OSError):
-            parent = _open_parent(root, os.path.join(directory, "_"), make=False)
+            parent = open_parent(root, os.path.join(directory, "_"), make=False)
             try:
-                for name in filter(_STAGED.fullmatch, os.listdir(parent)):
+                for name in filter(STAGED.fullmatch, os.listdir(parent)):
                     _remove_if_abandoned(parent, name)
             finally:
                 os.close(parent)
@@ -205,64 +202,8 @@ def _remove_if_abandoned(parent: int, name: str) -> None:
             os.close(fd)
 
 
-def _open_parent(root: str, output: str, *, make: bool = True) -> int:
-    """Open the directory of an output, following no symlink below `root`: others may write to the volume.
-
-    Directories below `root` are made as needed. An absolute output's directory must exist.
-    """
-    absolute = output.startswith("/")
-    fd = os.open("/" if absolute else root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in filter(None, os.path.dirname(output).split("/")):
-        outer = fd
-        try:
-            made = make and not absolute and _mkdir(part, outer)
-            fd = os.open(part, _DIRECTORY, dir_fd=outer)
-            if made:
-                os.fchmod(fd, 0o755)  # whatever the umask; by no name, which could be a symlink by now
-        finally:
-            os.close(outer)
-    return fd
-
-
-def _mkdir(name: str, parent: int) -> bool:
-    """Make a directory; False: there is something already."""
-    try:
-        os.mkdir(name, 0o755, dir_fd=parent)
-    except FileExistsError:
-        return False
-    return True
-
-
 def _blocks(fd: int) -> Iterator[bytes]:
     offset = 0
     while block := os.pread(fd, _BLOCK, offset):
         yield block
         offset += len(block)
-
-
-def _staged_name() -> str:
-    return f".kubectl-sidecar-{os.urandom(8).hex()}.staged"
-
-
-@contextlib.contextmanager
-def _explained(output: str) -> Iterator[None]:
-    """Turn the file system's errors into a failed refresh that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise RefreshFailed(f"cannot write {output}: {_reason(error)}") from error
-
-
-def _reason(error: OSError) -> str:
-    name = error.filename if isinstance(error.filename, str) else "."
-    place = "" if name == "." or _STAGED.fullmatch(name) else f" ({name})"
-    ways_out = {
-        errno.ELOOP: "a directory in its path is a symlink, which is never followed: name the real directory",
-        errno.ENOTDIR: f"{error.filename} is a symlink or a file, where a directory was expected",
-        errno.EISDIR: "a directory is in the way: remove it, or write to another path",
-        errno.EROFS: "the volume is mounted read-only: mount it without readOnly in this container",
-        errno.EACCES: f"permission denied for UID {os.geteuid()}, GID {os.getegid()}:"
-        " set fsGroup, or runAsUser to the owner of the directory",
-        errno.ENOSPC: "no space left in the volume: it must hold the old and the new content at once",
-    }
-    return ways_out.get(error.errno or 0, f"{os.strerror(error.errno or 0)}{place}")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from kubectl_sidecar.commands import Children, Ended, Running
+from kubectl_sidecar.children import Children
+from kubectl_sidecar.commands import Ended, Running
 from kubectl_sidecar.diagnosis import failed_stages, is_not_found, one_line, reason
 from kubectl_sidecar.durations import format_duration
 from kubectl_sidecar.errors import NotFound, RefreshFailed

@@ -80,5 +80,5 @@ def jittered(period: float) -> float:
 
 def renewal_backoff(short_lives: int) -> float:
     """How long to wait before what works, but keeps ending early, is begun once more."""
-    longest = min(FIRST_BACKOFF + short_lives / 30, LONGEST_BACKOFF)
+    longest = min(FIRST_BACKOFF + short_lives**2 / 2000, LONGEST_BACKOFF)
     return random.uniform(SHORTEST_BACKOFF, longest)  # noqa: S311

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from kubectl_sidecar import __version__, flags, kube, watching
-from kubectl_sidecar.commands import Children
+from kubectl_sidecar.children import Children
 from kubectl_sidecar.document import NAME
 from kubectl_sidecar.durations import format_duration
 from kubectl_sidecar.errors import InvalidInput, Problem

@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 
 from kubectl_sidecar import __version__
-from kubectl_sidecar.commands import Children, Running
+from kubectl_sidecar.children import Children
+from kubectl_sidecar.commands import Running
 from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.shutdown import Wakeup
 

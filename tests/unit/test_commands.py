@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_sidecar.commands import CUT, STDERR_LIMIT, Children, Ended, Running, status_text
+from kubectl_sidecar.children import Children
+from kubectl_sidecar.commands import CUT, STDERR_LIMIT, Ended, Running, status_text
 from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.shutdown import Wakeup
 from tests.harness.processes import children

@@ -41,7 +41,7 @@ def test_what_is_left_out_is_not_loaded_and_can_be_later() -> None:
 
 def test_what_is_loaded_already_stays() -> None:
     script = (
-        "import asyncio, sys, kubectl_sidecar.commands; print(sys.modules['asyncio'] is asyncio, asyncio.run)"
+        "import asyncio, sys, kubectl_sidecar.children; print(sys.modules['asyncio'] is asyncio, asyncio.run)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("True <function run ")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_sidecar.commands import Children
+from kubectl_sidecar.children import Children
 from kubectl_sidecar.errors import InvalidInput
 from kubectl_sidecar.inputs import Inputs
 from kubectl_sidecar.tasks import Defaults, Task
