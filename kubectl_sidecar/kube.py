@@ -80,6 +80,6 @@ def environment(environ: Mapping[str, str], *, kubeconfig: str | None, cache: st
 
 
 def watch_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a kubectl that lives long: with garbage collection, and pings on its connection."""
+    """Return the environment of a kubectl that lives long: with garbage collection, and pings."""
     tuned = {name: value for name, value in environment.items() if _TUNING.get(name) != value}
     return {**_WATCH_TUNING, **tuned}

@@ -39,7 +39,7 @@ def main() -> None:
     os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
     programs = Programs(gobuild.program("etcd"), gobuild.program("kube-apiserver"), directory / "kubectl")
     # In memory, as the volume of example.yaml: a disk's own time would hide what is measured.
-    with tempfile.TemporaryDirectory(prefix="kubectl-sidecar-bench-", dir="/dev/shm") as scratch:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="kubectl-sidecar-bench-", dir="/dev/shm") as scratch:
         python = install(environment(pick("newest")), Path(scratch, "environment"))
         plane_directory = Path(scratch, "control-plane")
         plane_directory.mkdir()

@@ -1,4 +1,4 @@
-"""What a measurement needs: a Pod to ask about, an account that may, and how to read what a process has used."""
+"""What a measurement needs: a Pod to ask about, an account that may, and what a process has used."""
 
 from __future__ import annotations
 

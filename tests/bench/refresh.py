@@ -1,7 +1,8 @@
-"""One refresh against the ancestor's bash loop: CPU, time to the first file, memory, and that nothing grows."""
+"""One refresh against the bash loop: CPU, time to the first file, memory, and that nothing grows."""
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.bench.bed import Bed, cpu_of, cpu_so_far, in_turn, memory as megabytes, report
+from tests.bench.bed import Bed, cpu_of, cpu_so_far, in_turn, report
+from tests.bench.bed import memory as megabytes
 from tests.harness.sidecar import Sidecar
 from tests.harness.waiting import wait_until
 
@@ -105,7 +107,7 @@ def flat(bed: Bed) -> None:
         return len(sidecar.log_lines("changed|success|recovered")) >= times
 
     for times in (200, 2200):
-        wait_until(lambda wanted=times: refreshed(wanted), 300, interval=0.5)
+        wait_until(functools.partial(refreshed, times), 300, interval=0.5)
         print(f"after {times} refreshes: {_held(sidecar)}", flush=True)
     sidecar.stop()
 
