@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,10 @@ _QUIET, _LATEST = 0.05, 1.0
 _LIVED = 3.0
 # Without a watch; a watch that is refused is tried again after 1, 2, 4 ... seconds.
 _POLL, _LONGEST_REFUSAL = 30.0, 600.0
+# What only the watch is refused for; of anything else the line itself will tell.
+_REFUSED = re.compile(
+    r"Error from server \((?:Forbidden|MethodNotAllowed|BadRequest|NotFound)\)|error: you may only"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ class WatchedSource(Source):
         self._watch = watch = self._programs.watch(Listener(self._tell, self._over))
         self._listen(stop)
         if self._connected:
-            if self._refusals > 1:
+            if self._refusals:
                 log.info("watched again", extra={"task": self._name})
             self._refusals = 0
         elif watch.has_ended:
@@ -163,18 +168,21 @@ class WatchedSource(Source):
             raise RefreshFailed(f"the watch has told nothing for {format_duration(self._timeout)}")
 
     def _note_refusal(self, reason: str, *, retry: bool) -> None:
-        """Let the line be run instead: if it fails as well, and is retried, not only the watch is refused."""
+        """Let the line be run instead; if that fails as well, its retries set the pace."""
         self._end_watch()
         now = time.monotonic()
         self._news = None
         self._next_watch = now
-        if not retry:
+        if not retry and _REFUSED.search(reason):
             self._next_watch += min(2.0 ** min(self._refusals, 10), _LONGEST_REFUSAL)
             self._refusals += 1
-            if self._refusals == 2:
+            if self._refusals == 1:
                 text = "it cannot be watched, and is refreshed every %s instead: %s"
                 every = format_duration(min(self._every, _POLL))
                 log.warning(text, every, reason, extra={"task": self._name})
+        elif not retry:
+            self._short_lives += 1
+            self._next_watch += renewal_backoff(self._short_lives)
         with self._lock:
             self._due = min(self._due, self._next_watch)
 

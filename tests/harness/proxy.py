@@ -36,7 +36,10 @@ class Connection:
     def _forward(self) -> bool:
         for source in self._readable():
             target = self.server if source is self.client else self.client
-            data = source.recv(1 << 16)
+            try:
+                data = source.recv(1 << 16)
+            except TimeoutError:
+                continue
             if not data:
                 return False
             self._proxy.flows.wait()
@@ -116,7 +119,10 @@ class Proxy:
         # kubectl sends no token without TLS.
         admin = self._plane.directory / "admin"
         context.load_cert_chain(admin.with_suffix(".crt"), admin.with_suffix(".key"))
-        return context.wrap_socket(server, server_hostname=address)
+        wrapped = context.wrap_socket(server, server_hostname=address)
+        # What can be read may be of TLS itself, with no data behind it.
+        wrapped.settimeout(0.05)
+        return wrapped
 
     def kubeconfig(self) -> Path:
         """That of the account, with the proxy in place of the API server."""
