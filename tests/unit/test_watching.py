@@ -59,8 +59,8 @@ def test_one_named_object_as_json_is_fed_to_jq(line: str) -> None:
 
 def test_what_says_which_object_is_meant_is_kept() -> None:
     line = (
-        "/bin/kubectl -n ns --context=c --kubeconfig k --as me --as-group=a --as-group b --tls_server_name=x get"
-        " deployments.v1.apps web -ojson | /bin/jq .status"
+        "/bin/kubectl -n ns --context=c --kubeconfig k --as me --as-group=a --as-group b"
+        " --tls_server_name=x get deployments.v1.apps web -ojson | /bin/jq .status"
     )
     kubectl, jq = watched(line).argvs
     kept = ["--namespace=ns", "--context=c", "--kubeconfig=k", "--as=me", "--as-group=a", "--as-group=b"]
