@@ -145,8 +145,26 @@ def _downloads() -> Path:
         (path / PLATFORM).mkdir(parents=True)
         for name in ("kubectl", "jq"):
             shutil.copy(programs / name, path / PLATFORM / name)
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
-        target = ["--python-version", "3.13", "--platform", "manylinux2014_x86_64", "--dest", str(path / "wheels")]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+        ]
+        target = [
+            "--python-version",
+            "3.13",
+            "--platform",
+            "manylinux2014_x86_64",
+            "--dest",
+            str(path / "wheels"),
+        ]
         run("getting the image's Python packages", [*pip, *target, "--requirement", str(requirements)])
 
-    return cache.directory(f"image-downloads-{cache.key(requirements, programs / 'kubectl', programs / 'jq')}", make)
+    return cache.directory(
+        f"image-downloads-{cache.key(requirements, programs / 'kubectl', programs / 'jq')}", make
+    )

@@ -55,7 +55,12 @@ def edit(file: Path, change: Callable[[str], str]) -> None:
 
 def build_tools(builder: Builder, context: Path, downloads: Path, architecture: str = "amd64") -> str:
     """Build as far as the stage that fetches the tools."""
-    options = ["--layers", "--target=tools", f"--build-arg=BASE={BASE}", f"--build-context=downloads={downloads}"]
+    options = [
+        "--layers",
+        "--target=tools",
+        f"--build-arg=BASE={BASE}",
+        f"--build-context=downloads={downloads}",
+    ]
     options += [f"--build-arg=TARGETARCH={architecture}", f"--file={context}/image/Dockerfile"]
     return builder.buildah("build", *options, str(context))
 
@@ -76,8 +81,12 @@ def test_a_changed_byte_in_a_download_ends_the_build(
 ) -> None:
     directory, address = served
     (directory / "kubectl").write_bytes(b"not kubectl")
-    edit(copy / "image/tools.lock", lambda text: text.replace(tools.pins()[KUBECTL].url, f"{address}/kubectl"))
-    with pytest.raises(BuildFailed, match=f"kubectl {tools.pins()[KUBECTL].version} for linux/amd64 is not the locked file"):
+    edit(
+        copy / "image/tools.lock", lambda text: text.replace(tools.pins()[KUBECTL].url, f"{address}/kubectl")
+    )
+    with pytest.raises(
+        BuildFailed, match=f"kubectl {tools.pins()[KUBECTL].version} for linux/amd64 is not the locked file"
+    ):
         build_tools(builder, copy, downloads)
 
 
@@ -91,7 +100,9 @@ def test_a_wrong_checksum_ends_the_build(builder: Builder, copy: Path) -> None:
 @pytest.mark.parametrize("instead", ["", "-", "sha256:", "65691ff7"])
 def test_a_missing_checksum_ends_the_build(builder: Builder, copy: Path, instead: str) -> None:
     edit(copy / "image/tools.lock", lambda text: text.replace(tools.pins()[KUBECTL].sha256, instead))
-    with pytest.raises(BuildFailed, match=r"tools.lock: expected NAME VERSION OS/ARCH SHA256 URL, got: kubectl v"):
+    with pytest.raises(
+        BuildFailed, match=r"tools.lock: expected NAME VERSION OS/ARCH SHA256 URL, got: kubectl v"
+    ):
         build_tools(builder, copy, builder.downloads)
 
 
@@ -101,7 +112,9 @@ def test_an_architecture_gets_its_own_files_and_no_others(
     (downloads / "linux/arm64").mkdir()
     shutil.copy(builder.downloads / PLATFORM / "kubectl", downloads / "linux/arm64")
     wanted = tools.pins()["kubectl", "linux/arm64"].sha256
-    with pytest.raises(BuildFailed, match=f"for linux/arm64 is not the locked file: expected SHA-256 {wanted}"):
+    with pytest.raises(
+        BuildFailed, match=f"for linux/arm64 is not the locked file: expected SHA-256 {wanted}"
+    ):
         build_tools(builder, context, downloads, "arm64")
 
 
@@ -134,7 +147,11 @@ def test_two_builds_give_the_same_image(builder: Builder, context: Path, tmp_pat
     for number in (1, 2):
         # Other inodes, other time stamps, nothing kept from an earlier build.
         again = shutil.copytree(context, tmp_path / f"{number}", copy_function=shutil.copyfile)
-        for script in [*again.glob("image/[!DRt]*"), *again.glob("scripts/*"), *again.glob("image/rootfs/usr/local/bin/*")]:
+        for script in [
+            *again.glob("image/[!DRt]*"),
+            *again.glob("scripts/*"),
+            *again.glob("image/rootfs/usr/local/bin/*"),
+        ]:
             if script.is_file():
                 script.chmod(0o755)
         summaries.append(builder.build(again, image, "--no-cache"))

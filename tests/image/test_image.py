@@ -122,7 +122,9 @@ def test_without_arguments_it_runs_the_mounted_tasks(builder: Builder, image: st
         builder.run(image)
 
 
-def test_it_ends_at_once_and_orderly_as_the_first_process(builder: Builder, image: str, tmp_path: Path) -> None:
+def test_it_ends_at_once_and_orderly_as_the_first_process(
+    builder: Builder, image: str, tmp_path: Path
+) -> None:
     argv = ("kubectl-sidecar", "run", "--output-dir", "/data", 'jq -n "1" > one.json')
     command = ["podman", "run", "--rm", *RESTRICTED, *DATA, image, *argv]
     process = Process(command, tmp_path / "log", env=builder.environment)

@@ -29,7 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def images(pytestconfig: pytest.Config, network: Network, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def images(
+    pytestconfig: pytest.Config, network: Network, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
     try:
         with network.outside():
             packages.need(PROGRAMS, "the node")
@@ -43,7 +45,9 @@ def images(pytestconfig: pytest.Config, network: Network, tmp_path_factory: pyte
 
 
 @pytest.fixture(scope="session")
-def plane(images: list[Path], tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:  # noqa: ARG001
+def plane(
+    images: list[Path], tools: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControlPlane]:  # noqa: ARG001
     """A control plane of the node's own, in a network of its own: it is stopped and started by the tests."""
     programs = Programs(gobuild.program("etcd"), gobuild.program("kube-apiserver"), tools / "kubectl")
     network = ServiceNetwork()
@@ -55,7 +59,9 @@ def plane(images: list[Path], tools: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def cluster(images: list[Path], plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def cluster(
+    images: list[Path], plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
     with node(tmp_path_factory.mktemp("node"), plane, images) as running:
         yield running
 

@@ -27,7 +27,14 @@ def image_files(builder: Builder, directory: Path) -> list[Path]:
     context = builder.context(directory / "context")
     builder.build(context, sidecar)
     shutil.copytree(HERE / "web", context / HERE / "web")
-    builder.buildah("build", "--layers", f"--build-arg=BASE={BASE}", f"--tag={web}", f"--file={context / HERE}/web/Dockerfile", str(context))
+    builder.buildah(
+        "build",
+        "--layers",
+        f"--build-arg=BASE={BASE}",
+        f"--tag={web}",
+        f"--file={context / HERE}/web/Dockerfile",
+        str(context),
+    )
     builder.buildah("build", f"--tag={PAUSE}", str(_pause(directory)))
     return [_save(builder, name, directory) for name in (sidecar, web, PAUSE)]
 

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +22,14 @@ NAME = "node1"
 PAUSE = "localhost/pause:1"
 SERVICE_ADDRESS = "10.0.0.1"
 PROGRAMS = {"runc": "runc", "ip": "iproute2", "nsenter": "util-linux"}
-BUILT = ("kube-controller-manager", "kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
+BUILT = (
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "ctr",
+)
 CNI_PLUGINS = Path("/usr/lib/cni")
 READY_SECONDS = 120.0
 # What would be left on the machine goes into file systems that nobody else sees and that end with the namespace.
@@ -34,7 +42,11 @@ CNI = {
         {
             "type": "ptp",
             "ipMasq": False,
-            "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]},
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": "10.88.0.0/24"}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
         }
     ],
 }
@@ -79,7 +91,10 @@ class Node:
         self._plane = plane
         self._programs = {name: gobuild.program(name) for name in BUILT}
         folders = {str(path.parent) for path in self._programs.values()}
-        self._environment = {**os.environ, "PATH": ":".join([*sorted(folders), os.environ["PATH"], "/usr/sbin:/sbin"])}
+        self._environment = {
+            **os.environ,
+            "PATH": ":".join([*sorted(folders), os.environ["PATH"], "/usr/sbin:/sbin"]),
+        }
         self._running: list[Process] = []
         self._init = self._make_namespaces()
         self._start_controllers()
@@ -92,8 +107,17 @@ class Node:
 
     def ctr(self, *arguments: str) -> str:
         """What containerd's own client prints."""
-        command = ["ctr", "--address", f"{self.directory}/containerd.sock", "--namespace", "k8s.io", *arguments]
-        done = subprocess.run(self._inside(command), env=self._environment, capture_output=True, text=True, check=False)
+        command = [
+            "ctr",
+            "--address",
+            f"{self.directory}/containerd.sock",
+            "--namespace",
+            "k8s.io",
+            *arguments,
+        ]
+        done = subprocess.run(
+            self._inside(command), env=self._environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
@@ -110,9 +134,12 @@ class Node:
     def kill_time(self, container: str) -> float:
         """When the kubelet asked a container to end."""
         log = (self.directory / "kubelet.log").read_text()
-        found = re.search(rf'^I\d{{4}} (\S+) .*"Killing container with a grace period".*{container}', log, re.MULTILINE)
+        line = rf'^I(\d{{4}} \S+)(\.\d+) .*"Killing container with a grace period".*{container}'
+        found = re.search(line, log, re.MULTILINE)
         assert found, f"the kubelet did not kill {container}"
-        return _seconds_of_the_day(found[1])
+        # Its log knows no year, and the machine's time zone.
+        moment = time.strptime(f"{time.localtime().tm_year} {found[1]}", "%Y %m%d %H:%M:%S")
+        return time.mktime(moment) + float(found[2])
 
     def stop(self) -> None:
         """End the first process of the PID namespace, and with it the kubelet, containerd and every container."""
@@ -217,14 +244,12 @@ class Events:
         """When the first process of a container ended."""
 
         def found() -> re.Match[str] | None:
-            return re.search(rf'/tasks/exit .*"{container}".*"exited_at":"[^T]*T([^Z]*)Z"', self._log.read_text())
+            return re.search(
+                rf'/tasks/exit .*"id":"{container}".*"seconds":(\d+),"nanos":(\d+)', self._log.read_text()
+            )
 
-        return _seconds_of_the_day(wait_until(found, what=f"containerd did not report the end of {container}")[1])
-
-
-def _seconds_of_the_day(text: str) -> float:
-    hours, minutes, seconds = text.split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        ended = wait_until(found, what=f"containerd did not report the end of {container}")
+        return int(ended[1]) + int(ended[2]) / 1e9
 
 
 def _alive(pid: int) -> bool:

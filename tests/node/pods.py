@@ -50,7 +50,9 @@ class Pod:
         return read(self.address(), file)
 
     def address(self) -> str:
-        return str(self.get()["status"]["podIP"])
+        address = self.get()["status"].get("podIP")
+        assert address, f"{self.name} has no address"
+        return str(address)
 
     def document(self, file: str) -> Any:  # noqa: ANN401 - it is JSON
         return json.loads(self.read(file))
@@ -68,7 +70,9 @@ class Pod:
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if entry.name.isdecimal() and identity in (entry / "cgroup").read_text():
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(
+                        b"\0", b" "
+                    ).decode() or "(zombie)"
         return found
 
     def main_process(self) -> int:
@@ -79,7 +83,9 @@ class Pod:
         """The PID of a program that the sidecar has started, once there is one."""
 
         def running() -> int:
-            return next((pid for pid, argv in self.processes().items() if argv.startswith(program)), 0)
+            return next(
+                (pid for pid, argv in self.processes().items() if argv.split()[0].endswith(f"/{program}")), 0
+            )
 
         return wait_until(running, timeout, f"no {program} runs in {self.name}")
 
@@ -129,7 +135,11 @@ def memory(pid: int) -> tuple[int, int]:
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     if version_1.exists():
         path = next(line.split(":", 2)[2] for line in lines if ":memory:" in line)
-        directory, peak, kept = version_1 / path.lstrip("/"), "memory.max_usage_in_bytes", ("total_rss", "total_shmem")
+        directory, peak, kept = (
+            version_1 / path.lstrip("/"),
+            "memory.max_usage_in_bytes",
+            ("total_rss", "total_shmem"),
+        )
     else:
         path = next(line.split(":", 2)[2] for line in lines if line.startswith("0::"))
         directory, peak, kept = version_2 / path.lstrip("/"), "memory.peak", ("anon", "shmem")

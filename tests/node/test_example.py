@@ -33,7 +33,9 @@ def example(plane: ControlPlane, restricted: None) -> Iterator[Pod]:  # noqa: AR
     plane.kubectl("apply", "-f", EXAMPLE)
     yield wait_ready(pod_of(plane, APP))
     plane.kubectl("delete", "-f", EXAMPLE, "--wait")
-    wait_until(lambda: not plane.request("GET", "/api/v1/namespaces/default/pods")["items"], 60, "Pods are left")
+    wait_until(
+        lambda: not plane.request("GET", "/api/v1/namespaces/default/pods")["items"], 60, "Pods are left"
+    )
 
 
 @contextlib.contextmanager
@@ -75,7 +77,9 @@ def test_port_forward_shows_the_true_status_of_pod_and_node(example: Pod, plane:
 
         def current() -> None:
             assert fetch(port, "this-pod-status.json") == example.get()["status"]
-            assert without_heartbeats(fetch(port, "this-node-status.json")) == without_heartbeats(node_status(plane))
+            assert without_heartbeats(fetch(port, "this-node-status.json")) == without_heartbeats(
+                node_status(plane)
+            )
 
         wait_until(current, REFRESH_SECONDS, "the files do not show the present status", interval=0.5)
         assert fetch(port, "this-pod-status.json")["phase"] == "Running"
@@ -92,15 +96,20 @@ def test_a_change_of_either_status_shows(example: Pod, plane: ControlPlane) -> N
     def shown() -> bool:
         conditions = example.document("this-pod-status.json")["conditions"]
         capacity = example.document("this-node-status.json")["capacity"]
-        return condition["type"] in {one["type"] for one in conditions} and capacity.get("example.com/seats") == "42"
+        return (
+            condition["type"] in {one["type"] for one in conditions}
+            and capacity.get("example.com/seats") == "42"
+        )
 
     wait_until(shown, REFRESH_SECONDS, "the changes do not show", interval=0.2)
 
 
-def test_without_the_api_server_the_files_stay_as_they_are(example: Pod, plane: ControlPlane, cluster: Node) -> None:
+def test_without_the_api_server_the_files_stay_as_they_are(
+    example: Pod, plane: ControlPlane, cluster: Node
+) -> None:
     address = example.address()
     before = {file: example.read(file) for file in FILES}
-    containers = cluster.ctr("tasks", "list")
+    containers = set(cluster.ctr("tasks", "list").splitlines())
     plane.stop_api_server()
     try:
         deadline = time.monotonic() + OUTAGE_SECONDS
@@ -110,7 +119,7 @@ def test_without_the_api_server_the_files_stay_as_they_are(example: Pod, plane: 
                 wait_until(lambda: False, min(left, 1))
     finally:
         plane.start_api_server()
-    assert cluster.ctr("tasks", "list") == containers, "a container has been restarted"
+    assert set(cluster.ctr("tasks", "list").splitlines()) == containers, "a container has been restarted"
     patch = json.dumps({"status": {"conditions": [{"type": "example.com/Outage", "status": "False"}]}})
     plane.kubectl("patch", "pod", example.name, "--subresource=status", "--type=strategic", "--patch", patch)
     wait_until(
@@ -120,23 +129,6 @@ def test_without_the_api_server_the_files_stay_as_they_are(example: Pod, plane: 
         interval=0.2,
     )
     assert example.restarts(SIDECAR) == example.restarts("web") == 0
-
-
-def test_a_deleted_pod_ends_at_once_and_orderly(example: Pod, plane: ControlPlane, cluster: Node, record: Record) -> None:
-    finalizer = json.dumps({"metadata": {"finalizers": ["example.com/look-at-it-first"]}})
-    plane.kubectl("patch", "pod", example.name, "--patch", finalizer)
-    identity = example.container(SIDECAR)["containerID"].rpartition("/")[2]
-    with cluster.events() as events:
-        plane.kubectl("delete", "pod", example.name, "--wait=false")
-        try:
-            wait_until(lambda: "terminated" in example.container(SIDECAR)["state"], 30, "it does not end")
-            ended = example.container(SIDECAR)["state"]["terminated"]
-            seconds = events.exit_time(identity) - cluster.kill_time(identity)
-        finally:
-            plane.kubectl("patch", "pod", example.name, "--patch", json.dumps({"metadata": {"finalizers": None}}))
-    record["SIGTERM to the end of the sidecar"] = f"{seconds * 1000:.0f} ms"
-    assert (ended["exitCode"], ended["reason"]) == (0, "Completed")
-    assert 0 < seconds < 1
 
 
 def test_it_fits_its_memory_limit_with_margin(example: Pod, record: Record) -> None:
@@ -160,3 +152,23 @@ def test_the_web_server_cannot_use_the_sidecars_permissions(example: Pod) -> Non
     assert [mount["name"] for mount in mounts["web"]] == ["data", "nginx", "nginx"]
 
 
+def test_a_deleted_pod_ends_at_once_and_orderly(
+    example: Pod, plane: ControlPlane, cluster: Node, record: Record
+) -> None:
+    finalizer = json.dumps({"metadata": {"finalizers": ["example.com/look-at-it-first"]}})
+    plane.kubectl("patch", "pod", example.name, "--patch", finalizer)
+    identity = example.container(SIDECAR)["containerID"].rpartition("/")[2]
+    with cluster.events() as events:
+        plane.kubectl("delete", "pod", example.name, "--wait=false")
+        try:
+            # A kubelet that has just been without its API server may take this long to hear of it.
+            wait_until(lambda: "terminated" in example.container(SIDECAR)["state"], 120, "it does not end")
+            ended = example.container(SIDECAR)["state"]["terminated"]
+            seconds = events.exit_time(identity) - cluster.kill_time(identity)
+        finally:
+            plane.kubectl(
+                "patch", "pod", example.name, "--patch", json.dumps({"metadata": {"finalizers": None}})
+            )
+    record["SIGTERM to the end of the sidecar"] = f"{seconds * 1000:.0f} ms"
+    assert (ended["exitCode"], ended["reason"]) == (0, "Completed")
+    assert 0 < seconds < 1
