@@ -14,7 +14,6 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TUNING = {"GOGC": "off", "GOMEMLIMIT": "64MiB", "KUBERC": "off"}
 _WATCH_TUNING = {
     "GOGC": "50",
-    "GOMEMLIMIT": "24MiB",
     "KUBERC": "off",
     "HTTP2_READ_IDLE_TIMEOUT_SECONDS": "10",
     "HTTP2_PING_TIMEOUT_SECONDS": "5",

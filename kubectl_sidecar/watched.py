@@ -76,10 +76,12 @@ class WatchedSource(Source):
         self._short_lives = self._refusals = 0
 
     def stop(self) -> bool:
-        watch = self._watch
-        if watch is not None:
-            watch.stop()
-        return watch is None or watch.has_ended
+        if self._watch is not None:
+            self._watch.stop()
+            if not self._watch.has_ended:
+                return False
+            self._end_watch()
+        return True
 
     def hasten(self) -> None:
         with self._lock:

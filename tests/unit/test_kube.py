@@ -122,3 +122,14 @@ def test_what_the_user_has_set_wins() -> None:
 
 def test_without_a_cache_directory_kubectl_writes_nowhere() -> None:
     assert environment({}, kubeconfig=None, cache=None)["KUBECACHEDIR"] == "/dev/null"
+
+
+def test_a_kubectl_that_lives_long_collects_its_garbage_and_finds_dead_connections() -> None:
+    environment = kube.environment({"HTTP2_PING_TIMEOUT_SECONDS": "1"}, kubeconfig=None, cache="/cache")
+    assert kube.watch_environment(environment) == {
+        "GOGC": "50",
+        "KUBERC": "off",
+        "KUBECACHEDIR": "/cache",
+        "HTTP2_READ_IDLE_TIMEOUT_SECONDS": "10",
+        "HTTP2_PING_TIMEOUT_SECONDS": "1",
+    }
