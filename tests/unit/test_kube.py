@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_sidecar.kube import environment, in_cluster_kubeconfig, memory_file
+from kubectl_sidecar.kube import environment, in_cluster_kubeconfig, memory_file, watch_environment
 from tests.unit.test_commands import run
 
 IN_CLUSTER = {
@@ -125,8 +125,8 @@ def test_without_a_cache_directory_kubectl_writes_nowhere() -> None:
 
 
 def test_a_kubectl_that_lives_long_collects_its_garbage_and_finds_dead_connections() -> None:
-    environment = kube.environment({"HTTP2_PING_TIMEOUT_SECONDS": "1"}, kubeconfig=None, cache="/cache")
-    assert kube.watch_environment(environment) == {
+    polled = environment({"HTTP2_PING_TIMEOUT_SECONDS": "1"}, kubeconfig=None, cache="/cache")
+    assert watch_environment(polled) == {
         "GOGC": "50",
         "KUBERC": "off",
         "KUBECACHEDIR": "/cache",
