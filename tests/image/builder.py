@@ -1,4 +1,4 @@
-"""Builds images as scripts/build-image does for its users, on a machine that reaches package registries only."""
+"""Builds images as users of scripts/build-image do, on a machine that reaches package registries only."""
 
 from __future__ import annotations
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import kubectl_sidecar
 import pytest
 
+import kubectl_sidecar
 from tests.harness import tools
 from tests.image.builder import BASE, PLATFORM, Builder, BuildFailed
+from tests.image.served import served
 
 KUBECTL = "kubectl", PLATFORM
 
@@ -35,15 +33,12 @@ def downloads(builder: Builder, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A directory, and its address on the loopback interface."""
-    directory = tmp_path / "served"
+    directory = tmp_path / "site"
     directory.mkdir()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield directory, f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with served(directory) as address:
+        yield directory, address
 
 
 def edit(file: Path, change: Callable[[str], str]) -> None:
@@ -71,15 +66,15 @@ def test_a_changed_byte_ends_the_build(builder: Builder, copy: Path, downloads: 
     (downloads / PLATFORM / "kubectl").write_bytes(content)
     pin = tools.pins()[KUBECTL]
     came = hashlib.sha256(content).hexdigest()
-    problem = f"tools.lock: kubectl {pin.version} for linux/amd64 is not the locked file: expected SHA-256 {pin.sha256}, got {came}"
-    with pytest.raises(BuildFailed, match=problem):
+    problem = f"tools.lock: kubectl {pin.version} for linux/amd64 is not the locked file: "
+    with pytest.raises(BuildFailed, match=f"{problem}expected SHA-256 {pin.sha256}, got {came}"):
         build_tools(builder, copy, downloads)
 
 
 def test_a_changed_byte_in_a_download_ends_the_build(
-    builder: Builder, copy: Path, downloads: Path, served: tuple[Path, str]
+    builder: Builder, copy: Path, downloads: Path, site: tuple[Path, str]
 ) -> None:
-    directory, address = served
+    directory, address = site
     (directory / "kubectl").write_bytes(b"not kubectl")
     edit(
         copy / "image/tools.lock", lambda text: text.replace(tools.pins()[KUBECTL].url, f"{address}/kubectl")
@@ -129,8 +124,8 @@ def test_a_missing_library_ends_the_build_and_is_named(builder: Builder, copy: P
         builder.build(copy, "localhost/kubectl-sidecar:incomplete", "--target", "minimal")
 
 
-def test_another_tool_is_one_line_in_the_lock(builder: Builder, copy: Path, served: tuple[Path, str]) -> None:
-    directory, address = served
+def test_another_tool_is_one_line_in_the_lock(builder: Builder, copy: Path, site: tuple[Path, str]) -> None:
+    directory, address = site
     greet = directory / "greet"
     greet.write_text("#!/bin/sh\necho hello\n")
     line = f"greet 1.0 {PLATFORM} {hashlib.sha256(greet.read_bytes()).hexdigest()} {address}/greet\n"

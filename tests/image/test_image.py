@@ -48,8 +48,11 @@ def test_check_validates_without_a_network(builder: Builder, image: str, user: s
 
 def test_a_task_is_run_on_a_read_only_root(builder: Builder, image: str, user: str) -> None:
     line = 'jq -n "{a: 1}" > a.json'
-    show = "import os; print(open('/data/a.json').read(), oct(os.stat('/data/a.json').st_mode), os.listdir('/data'))"
-    run = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True); " + show
+    run = """
+import os, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(open("/data/a.json").read(), oct(os.stat("/data/a.json").st_mode), os.listdir("/data"))
+"""
     argv = ("kubectl-sidecar", "run", "--once", "--output-dir", "/data", line)
     said = builder.run(image, *PYTHON, run, *argv, user=user, options=DATA)
     assert said == "{\n  \"a\": 1\n}\n 0o100644 ['a.json']\n"
@@ -58,11 +61,11 @@ def test_a_task_is_run_on_a_read_only_root(builder: Builder, image: str, user: s
 def test_nothing_is_compiled_when_it_starts(builder: Builder, image: str) -> None:
     script = """
 import importlib.util, os
-for folder, _, files in [walked for top in ("/usr/lib/python3.13", "/usr/lib/python3") for walked in os.walk(top)]:
-    for name in files:
-        source = os.path.join(folder, name)
-        if name.endswith(".py") and not os.path.exists(importlib.util.cache_from_source(source)):
-            print(source)
+for top in ("/usr/lib/python3.13", "/usr/lib/python3"):
+    for folder, _, files in os.walk(top):
+        for source in [os.path.join(folder, name) for name in files if name.endswith(".py")]:
+            if not os.path.exists(importlib.util.cache_from_source(source)):
+                print(source)
 """
     assert builder.run(image, *PYTHON, script) == ""
 
@@ -83,8 +86,9 @@ for info in glob.glob("/usr/lib/python3/dist-packages/*.dist-info"):
 def test_nothing_is_writable_or_privileged(builder: Builder, image: str) -> None:
     script = """
 import os, stat
+mounted = ("/proc", "/sys", "/dev", "/run", "/etc")
 for folder, folders, files in os.walk("/"):
-    folders[:] = [name for name in folders if os.path.join(folder, name) not in ("/proc", "/sys", "/dev", "/run", "/etc")]
+    folders[:] = [name for name in folders if os.path.join(folder, name) not in mounted]
     for name in folders + files:
         found = os.lstat(os.path.join(folder, name))
         mode = 0 if stat.S_ISLNK(found.st_mode) else found.st_mode

@@ -16,7 +16,6 @@ from tests.image.builder import builder
 from tests.node.images import image_files
 from tests.node.node import BUILT, CNI_PLUGINS, PROGRAMS, Node, ServiceNetwork, node
 
-
 Record = dict[str, str]
 RECORD = pytest.StashKey[Record]()
 ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -46,8 +45,10 @@ def images(
 
 @pytest.fixture(scope="session")
 def plane(
-    images: list[Path], tools: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ControlPlane]:  # noqa: ARG001
+    images: list[Path],  # noqa: ARG001 - built before there is no outer network
+    tools: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ControlPlane]:
     """A control plane of the node's own, in a network of its own: it is stopped and started by the tests."""
     programs = Programs(gobuild.program("etcd"), gobuild.program("kube-apiserver"), tools / "kubectl")
     network = ServiceNetwork()

@@ -1,4 +1,4 @@
-"""The images that the node's Pods use, as files for containerd, under the names that example.yaml gives them."""
+"""The images of the node's Pods, as files for containerd, under the names that example.yaml gives them."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ BUILT = (
 )
 CNI_PLUGINS = Path("/usr/lib/cni")
 READY_SECONDS = 120.0
-# What would be left on the machine goes into file systems that nobody else sees and that end with the namespace.
+# What would be left on the machine goes where nobody else sees it, and ends with the namespace.
 PRIVATE = ("/run", "/var/lib/cni", "/var/log")
 
 CNI = {
@@ -71,7 +71,7 @@ state = "{0}/containerd-state"
 
 
 class ServiceNetwork(Network):
-    """The API server listens where Pods look for it, without a kube-proxy: at the service's address and port."""
+    """The API server listens where Pods look for it without a kube-proxy: at its service's address."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Node:
         return time.mktime(moment) + float(found[2])
 
     def stop(self) -> None:
-        """End the first process of the PID namespace, and with it the kubelet, containerd and every container."""
+        """End the first process of the PID namespace, and with it kubelet, containerd and every container."""
         for process in reversed(self._running):
             process.stop(signal.SIGKILL)
         wait_until(lambda: not _alive(self._init), 30, "the node's processes did not end")
@@ -243,13 +243,10 @@ class Events:
     def exit_time(self, container: str) -> float:
         """When the first process of a container ended."""
 
-        def found() -> re.Match[str] | None:
-            return re.search(
-                rf'/tasks/exit .*"id":"{container}".*"seconds":(\d+),"nanos":(\d+)', self._log.read_text()
-            )
-
-        ended = wait_until(found, what=f"containerd did not report the end of {container}")
-        return int(ended[1]) + int(ended[2]) / 1e9
+        line = re.compile(rf'/tasks/exit .*"id":"{container}".*"seconds":(\d+),"nanos":(\d+)')
+        wait_until(lambda: line.search(self._log.read_text()), what=f"no end of {container} was reported")
+        seconds, nanoseconds = line.findall(self._log.read_text())[0]
+        return int(seconds) + int(nanoseconds) / 1e9
 
 
 def _alive(pid: int) -> bool:
@@ -267,7 +264,7 @@ def remove_cgroups() -> None:
     for top in Path("/sys/fs/cgroup").glob("**/kubepods"):
         for directory, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):
-                os.rmdir(directory)
+                Path(directory).rmdir()
 
 
 @contextlib.contextmanager

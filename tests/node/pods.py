@@ -1,4 +1,4 @@
-"""What the tests see of the cluster's Pods: through the API, over their network, and on the machine itself."""
+"""What the tests see of Pods: through the API, over their network, and on the machine itself."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def wait_ready(pod: Pod) -> Pod:
 
 
 def memory(pid: int) -> tuple[int, int]:
-    """The most memory that a process's control group ever held, and how much of it the kernel could not drop now."""
+    """The most memory that a process's control group ever held, and what the kernel cannot drop of it now."""
     version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     if version_1.exists():

@@ -37,7 +37,9 @@ def test_nothing_starts_before_both_files_exist(plane: ControlPlane, restricted:
 
 
 def test_the_files_are_there_seconds_after_the_pod(
-    plane: ControlPlane, restricted: None, record: Record
+    plane: ControlPlane,
+    restricted: None,  # noqa: ARG001 - the namespace is
+    record: Record,
 ) -> None:
     started = time.monotonic()
     plane.kubectl("apply", "-f", EXAMPLE)
