@@ -78,7 +78,9 @@ def test_after_a_watch_was(fault: str, web: ConfigMap, account: ServiceAccount, 
         shows(run, "0\n", timeout=5)
         web.put(n="1")
         shows(run, "1\n")  # the list was over before: it is in the watch
+        before = set(run.children())
         FAULTS[fault](proxy)
+        wait_until(lambda: len(before & set(run.children())) <= 1, what="the watch goes on as if nothing was")
         for n in range(2, 4):
             web.put(n=str(n))
             shows(run, f"{n}\n")
