@@ -65,7 +65,8 @@ DIFFERENT = (
     "overrides a setting", "sends standard error down", "runs a command", "is arithmetic", "are known; for",
     "means something in bash only", "Kubernetes left", "is a parameter of a shell", "is not set",
     "never closed", "is open when", "not closed in its", "expected > PATH", "expected a path",
-    "only the last stage", "expected a command before", "expected a command after", "its name is empty",
+    "only the last stage", "expected a pipeline after", "expected a command before",
+    "expected a command after", "its name is empty",
 )  # fmt: skip
 
 
