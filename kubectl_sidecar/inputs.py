@@ -33,7 +33,8 @@ class Inputs:
     defaults: Defaults
     environ: Mapping[str, str]
     children: Children
-    root: str = "/"
+    root: str = ""
+    """The output directory, where there is one."""
     status_file: str | None = None
     """Absolute; no task may have it as its output."""
     follow: bool = False
@@ -72,11 +73,16 @@ class Inputs:
         return tasks
 
     def _clashes(self, tasks: Sequence[Task]) -> Iterator[Problem]:
+        """Find the outputs that only turn out to be the same file below the output directory."""
+        first: dict[str, Task] = {}
         for task in tasks:
-            if os.path.join(self.root, task.output) == self.status_file:
-                yield task.output_where.problem(
-                    "this is the --status-file as well; give one of them another path"
-                )
+            path = os.path.join(self.root, task.output)
+            if path == self.status_file:
+                text = "this is the --status-file as well; give one of them another path"
+                yield task.output_where.problem(text)
+            elif (other := first.setdefault(path, task)) is not task:
+                text = f"this is the output of {other.output_where} as well; give it another path"
+                yield task.output_where.problem(text)
 
     def _read(self) -> list[Source]:
         lines = [Source(f"LINE {number}", line) for number, line in enumerate(self.lines, 1)]

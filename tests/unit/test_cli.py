@@ -111,6 +111,17 @@ def test_a_status_file_cannot_be_an_output(capsys: pytest.CaptureFixture[str], t
     )
 
 
+def test_an_absolute_output_may_not_be_a_relative_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--output-dir", str(tmp_path), "cat > a", f"cat > {tmp_path}/a"]) == 2
+    assert capsys.readouterr().err == (
+        "LINE 2:1:7: this is the output of LINE 1:1:7 as well; give it another path\n"
+        f"    cat > {tmp_path}/a\n"
+        "          ^\n"
+    )
+
+
 def test_a_bad_max_age_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["health", "--ready", "--max-age=5"]) == 2
     assert capsys.readouterr().err == "--max-age: `5` has no unit; write 5s\n"
