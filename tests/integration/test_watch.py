@@ -305,6 +305,7 @@ def test_changes_of_a_list_that_come_together_make_one_run(namespace: Namespace,
         for n in range(4):
             web.put(n=f"{burst}.{n}")
         shows(run, f"{burst}.3\n")
+        wait_until(lambda: running(run, "kubectl", "get") == watches(run), interval=0.1)
     # A machine that is busy may tear a burst or two apart.
     assert len(plane.requests_since(mark, account.user)) <= 1.5 * bursts
     assert run.stop() == 0
