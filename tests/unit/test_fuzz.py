@@ -195,7 +195,9 @@ def work(source: Source) -> int:
 
 
 SHAPES = [pytest.param(make, False, id=name) for name, make in LINES.items()]
-SHAPES += [pytest.param(make, True, id=f"yaml, {name}") for name, make in YAMLS.items()]
+SHAPES += [
+    pytest.param(make, True, id=f"yaml, {name}", marks=pytest.mark.slow) for name, make in YAMLS.items()
+]
 
 
 # PyYAML looks 1,024 characters ahead, for each of which it goes through all open lists.

@@ -35,7 +35,7 @@ def pin(tmp_path: Path) -> Iterator[tools.Pin]:
         def log_message(self, *_: object) -> None: ...
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/program"
         yield tools.Pin("program", "1.0", "linux/amd64", hashlib.sha256(CONTENT).hexdigest(), url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,7 @@ MAX_MODULE, MAX_FUNCTION = 250, 40
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 
 
+@functools.cache
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
