@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,9 @@ ROUNDS, BATCH = 30, 10
 
 
 def _status(sidecar: Sidecar) -> Any:  # noqa: ANN401 - it is JSON
-    return json.loads(sidecar.output("status.json").read_text())["tasks"][0]
+    # The private document: one in the volume as well would be one more to write.
+    document = next(sidecar.output_directory.glob("*/kubectl-sidecar-*/status.json"))
+    return json.loads(document.read_text())["tasks"][0]
 
 
 def _refresh(sidecar: Sidecar) -> None:
@@ -30,13 +31,12 @@ def _refresh(sidecar: Sidecar) -> None:
     wait_until(lambda: _status(sidecar)["lastSuccess"] != before, what="not refreshed", interval=0.002)
 
 
-def _start(bed: Bed, *lines: str, every: str = "1h", env: Mapping[str, str] | None = None) -> Sidecar:
+def _start(bed: Bed, *lines: str, every: str = "1h") -> Sidecar:
     directory = bed.scratch / f"outputs-{time.monotonic_ns()}"
-    directory.mkdir()
-    status = ("--status-file", directory / "status.json")
-    return bed.launcher(
-        "--every", every, *status, *lines, env=env or bed.environment(), output_directory=directory
-    )
+    private = directory / "private"
+    private.mkdir(parents=True)
+    env = bed.environment(TMPDIR=str(private))
+    return bed.launcher("--every", every, *lines, env=env, output_directory=directory)
 
 
 def cpu(bed: Bed) -> None:

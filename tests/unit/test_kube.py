@@ -102,6 +102,7 @@ def test_the_environment_is_the_users_and_what_kubectl_needs() -> None:
         "PATH": "/bin",
         "EMPTY": "",
         "GOGC": "off",
+        "GOMAXPROCS": "1",
         "GOMEMLIMIT": "64MiB",
         "KUBERC": "off",
         "KUBECACHEDIR": "/run/cache",
@@ -112,6 +113,7 @@ def test_the_environment_is_the_users_and_what_kubectl_needs() -> None:
 def test_what_the_user_has_set_wins() -> None:
     theirs = {
         "GOGC": "50",
+        "GOMAXPROCS": "4",
         "GOMEMLIMIT": "1GiB",
         "KUBERC": "on",
         "KUBECACHEDIR": "/cache",
