@@ -33,7 +33,7 @@ def test_nothing_starts_before_both_files_exist(plane: ControlPlane, restricted:
         assert sorted(pod.execute("ls", "/data").split()) == sorted(FILES)
         assert pod.restarts(SIDECAR) == pod.restarts("web") == 0
     finally:
-        plane.kubectl("delete", "-f", EXAMPLE, "--wait")
+        plane.kubectl("delete", "-f", EXAMPLE, "--wait", "--ignore-not-found")
 
 
 def test_the_files_are_there_seconds_after_the_pod(
@@ -48,4 +48,4 @@ def test_the_files_are_there_seconds_after_the_pod(
         wait_until(lambda: all(pod.read(file) for file in FILES), START_SECONDS, interval=0.05)
         record["kubectl apply to both files served"] = f"{time.monotonic() - started:.1f} s"
     finally:
-        plane.kubectl("delete", "-f", EXAMPLE, "--wait")
+        plane.kubectl("delete", "-f", EXAMPLE, "--wait", "--ignore-not-found")
