@@ -9,8 +9,8 @@ from collections.abc import Mapping
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 # One-shot kubectls are short and small: without the garbage collector, and on one core, they need a sixth
-# less CPU. GOMEMLIMIT switches the collector on again for a large list: 2,000 ConfigMaps need no more CPU than
-# by default, and less memory. KUBERC=off: since 1.34 a ~/.kube/kuberc may change what a command prints.
+# less CPU. GOMEMLIMIT switches the collector on again for a large list: 2,000 ConfigMaps need no more CPU
+# than by default, and less memory. KUBERC=off: since 1.34 a ~/.kube/kuberc may change what a command prints.
 _TUNING = {"GOGC": "off", "GOMAXPROCS": "1", "GOMEMLIMIT": "64MiB", "KUBERC": "off"}
 _WATCH_TUNING = {
     "GOGC": "50",
