@@ -237,8 +237,8 @@ def test_a_stage_has_the_signals_of_a_shells_child() -> None:
     _, output = run(("cat", "/proc/self/status"))
     stage, ours = output.decode(), Path("/proc/self/status").read_text()
     assert signals(stage, "SigBlk") == set()
-    # What was ignored when we came stays so, as in a shell; SIGPIPE is Python's own doing. SIGXFSZ is too, and
-    # stays: an output over the limit is an error of the write, and no core dump with data in it.
+    # What was ignored when we came stays so, as in a shell; SIGPIPE is Python's own doing. SIGXFSZ is too,
+    # and stays: an output over the limit is an error of the write, and no core dump with data in it.
     assert signals(stage, "SigIgn") == signals(ours, "SigIgn") - {signal.SIGPIPE}
 
 
