@@ -362,6 +362,7 @@ def shortage(what: str, start: str, prepare: str = "") -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_too_few_descriptors_fail_a_refresh_and_leak_none() -> None:
     *failed, succeeded = shortage("RLIMIT_NOFILE", "len(before)")
     assert succeeded == "(-13, 0)"
@@ -369,6 +370,7 @@ def test_too_few_descriptors_fail_a_refresh_and_leak_none() -> None:
     assert all(outcome.endswith("Too many open files") for outcome in failed)
 
 
+@pytest.mark.slow
 def test_too_few_processes_or_threads_fail_a_refresh_and_leak_nothing() -> None:
     # Of a user of its own: root has no such limit, and others' processes would count.
     *failed, succeeded = shortage("RLIMIT_NPROC", "1", "os.geteuid() or os.setresuid(*[54321] * 3)")

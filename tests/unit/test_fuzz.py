@@ -195,9 +195,7 @@ def work(source: Source) -> int:
 
 
 SHAPES = [pytest.param(make, False, id=name) for name, make in LINES.items()]
-SHAPES += [
-    pytest.param(make, True, id=f"yaml, {name}", marks=pytest.mark.slow) for name, make in YAMLS.items()
-]
+SHAPES += [pytest.param(make, True, id=f"yaml, {name}") for name, make in YAMLS.items()]
 
 
 # PyYAML looks 1,024 characters ahead, for each of which it goes through all open lists.
@@ -207,6 +205,7 @@ SHAPES += [
 
 
 @pytest.mark.parametrize(("make", "yaml"), SHAPES)
+@pytest.mark.slow
 def test_work_grows_no_faster_than_the_text(make: Callable[[int], str], yaml: bool) -> None:
     small, large = (work(Source("tasks", make(size), yaml=yaml)) for size in (100, 400))
     assert large <= 4.5 * small

@@ -228,6 +228,7 @@ def somebody() -> Iterator[int]:
         os.seteuid(0)
 
 
+@pytest.mark.slow
 def test_somebody_else_changing_the_output_meanwhile_is_no_crash(tmp_path: Path) -> None:
     content, over = bytes(1 << 22), threading.Event()
     publish(tmp_path, "output", content)
@@ -318,6 +319,7 @@ def isolated(mounts: str, script: str, directory: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_full_volume_keeps_the_last_good_content_and_recovers(tmp_path: Path) -> None:
     said = isolated(
         'mount -t tmpfs -o size=64k,nr_inodes=20 tmpfs "$DIR"',
@@ -357,6 +359,7 @@ def test_a_full_volume_keeps_the_last_good_content_and_recovers(tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_a_volume_that_is_mounted_read_only_is_an_error_with_a_way_out(tmp_path: Path) -> None:
     said = isolated(
         'mount --bind "$DIR" "$DIR"; mount -o remount,bind,ro "$DIR"',
@@ -373,6 +376,7 @@ def test_a_volume_that_is_mounted_read_only_is_an_error_with_a_way_out(tmp_path:
     )
 
 
+@pytest.mark.slow
 def test_where_an_unnamed_file_cannot_be_named_it_is_copied(tmp_path: Path) -> None:
     said = isolated(
         "mount -t tmpfs tmpfs /proc",
@@ -390,6 +394,7 @@ def test_where_an_unnamed_file_cannot_be_named_it_is_copied(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mounts", ["true", "mount -t tmpfs tmpfs /proc"], ids=["linked", "copied"])
+@pytest.mark.slow
 def test_a_living_staged_file_with_a_name_is_not_swept(tmp_path: Path, mounts: str) -> None:
     said = isolated(
         mounts,

@@ -148,6 +148,7 @@ def test_watch_wants_a_terminal(status_file: Path, capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.slow
 def test_watch_refreshes_in_place_until_it_is_told_to_stop(status_file: Path) -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (20, 60))
