@@ -124,7 +124,8 @@ def test_a_stage_that_ends_early_does_not_end_the_others() -> None:
 
 
 def test_the_timeout_ends_every_stage() -> None:
-    ended, _ = run(("sleep", "1000"), ("cat",), timeout=0.05)
+    # The last one reads nothing: it would end by itself when the first one has.
+    ended, _ = run(("sleep", "1000"), ("sleep", "1000"), timeout=0.05)
     assert ended == Ended("timeout", (-signal.SIGTERM, -signal.SIGTERM), ("", ""))
 
 
@@ -296,7 +297,7 @@ def test_a_later_stage_that_cannot_be_started_ends_those_before_it(program: Path
 def test_everything_can_be_killed_at_once() -> None:
     children, stop = Children(), Wakeup()
     with tempfile.TemporaryFile() as out:
-        argvs = [shell("trap '' TERM; sleep 1000"), ("cat",)]
+        argvs = [shell("trap '' TERM; sleep 1000"), ("sleep", "1000")]
         with Running(
             children, argvs, os.environ, stdin=None, stdout=out.fileno(), max_output=None, grace=20
         ) as stages:

@@ -331,7 +331,7 @@ def test_accepted_lines_mean_the_same_to_bash_and_dash(tmp_path: Path) -> None:
 
 
 def test_real_programs_get_the_argv_that_we_say(tmp_path: Path) -> None:
-    compare(FEW // 5, tmp_path, programs)
+    compare(FEW, tmp_path, programs)
 
 
 @pytest.mark.slow
