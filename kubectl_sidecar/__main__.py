@@ -1,6 +1,6 @@
 """python -m kubectl_sidecar."""
 
-from kubectl_sidecar.cli import main
+from kubectl_sidecar.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,32 +1,86 @@
-"""Every expected failure, and its text."""
+"""What is wrong, where, and how it is said to people.
+
+SidecarError
+├── InvalidInput      flags or tasks are wrong: every Problem of them, before anything runs
+└── RefreshFailed     one refresh did not fully succeed; the output stays as it was
+    └── NotFound      the server says that the object does not exist
+Stopping              the work is to end; no failure, and no Exception that a retry could take for one
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+_SHOWN = 160
+_QUOTED = 60
+# Control, direction and invisible characters and halves of surrogates must not reach a terminal raw.
+_UNSAFE = re.compile(
+    "[\0-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 
 
-class SidecarError(Exception):
-    """A failure that the program expects; its text is for people."""
+def visible(text: str) -> str:
+    """Return the same number of characters, each safe to print."""
+    return _UNSAFE.sub(lambda found: _picture(ord(found.group())), text)
+
+
+def _picture(code: int) -> str:
+    return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"
+
+
+def quoted(text: str) -> str:
+    """Show a word inside a message: safe to print, in one line, and short."""
+    clipped = text if len(text) <= _QUOTED else text[: _QUOTED - 1] + "…"
+    return f"`{visible(clipped)}`"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A character of a file, of an inline LINE or of a flag; line 0 is all of it."""
+
+    file: str
+    # 1-based.
+    line: int = 0
+    # 1-based, counted in characters; 0 when there is no place in the line to point at.
+    column: int = 0
+    # The line it stands in.
+    text: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        place = f":{self.line}" * bool(self.line) + f":{self.column}" * bool(self.column)
+        return visible(self.file) + place
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with the input: where, what was expected, what came and, under it, the place itself."""
+    """One thing wrong with the input: where, and what was expected, what came, how out of it."""
 
-    where: str
+    where: Position
     text: str
-    line: str = ""
-    column: int = 0
-    """1-based, counted in characters of `line`; 0 when there is no place to point at."""
 
     def __str__(self) -> str:
+        """Return the message and, where there is a place to point at, its line with a caret under it."""
         message = f"{self.where}: {self.text}"
-        if not self.column:
+        if not self.where.column:
             return message
+        # Of a long line the part around the place is shown.
+        line, start = self.where.text, 0
+        if len(line) > _SHOWN:
+            start = max(0, min(self.where.column - 1 - _SHOWN // 2, len(line) - _SHOWN))
+        shown = visible(line[start : start + _SHOWN])
+        shown = "…" * bool(start) + shown[bool(start) :]
+        if start + _SHOWN < len(line):
+            shown = shown[:-1] + "…"
         # Tabs are kept in the padding, so that the caret stands under its character at any tab width.
-        padding = "".join("\t" if character == "\t" else " " for character in self.line[: self.column - 1])
-        return f"{message}\n    {self.line}\n    {padding}^"
+        before = shown[: self.where.column - 1 - start]
+        padding = "".join("\t" if character == "\t" else " " for character in before)
+        return f"{message}\n    {shown}\n    {padding}^"
+
+
+class SidecarError(Exception):
+    """A failure that the program expects; its text is for people."""
 
 
 class InvalidInput(SidecarError):
@@ -42,4 +96,8 @@ class RefreshFailed(SidecarError):
 
 
 class NotFound(RefreshFailed):
-    """kubectl says that the object does not exist, which @on-missing may call fine."""
+    """The server says that the object, or its namespace, does not exist: @on-missing may call it fine."""
+
+
+class Stopping(BaseException):
+    """The work is to end. Not an Exception, so that no retry takes it for a failed attempt."""

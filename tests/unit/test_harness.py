@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import cache, gobuild, packages, processes, tools
+from tests.harness import cache, gobuild, packages, processes, signals, tools
 from tests.harness.processes import Process
 from tests.harness.progress import Unavailable
 from tests.harness.waiting import wait_until
@@ -143,6 +143,36 @@ def test_a_stopped_process_is_gone(tmp_path: Path) -> None:
     process = Process(["sleep", "600"], tmp_path / "log")
     assert process.stop() == -signal.SIGTERM
     assert not Path(f"/proc/{process.pid}").exists()
+
+
+INHERITED = """
+import os, pathlib, signal, sys
+from tests.harness import signals
+signals.set_defaults()
+signals.hang_up_children()
+from tests.harness.processes import Process
+status = Process(["cat", "/proc/self/status"], pathlib.Path(sys.argv[1]))
+assert status.wait() == 0
+print(status.tail(100))
+os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+def test_what_the_caller_ignored_and_blocked_is_not_passed_on(tmp_path: Path) -> None:
+    command = signals.deaf(sys.executable, "-c", INHERITED, str(tmp_path / "log"))
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    masks = dict(line.split(":\t") for line in printed.splitlines() if line.startswith("Sig"))
+    for mask in ("SigIgn", "SigBlk"):
+        # The C library keeps two signals for itself, which nobody else can set.
+        assert not [one for one in signal.valid_signals() if int(masks[mask], 16) >> (one - 1) & 1], mask
+
+
+@pytest.mark.slow
+def test_tests_that_were_started_with_signals_ignored_and_blocked_pass() -> None:
+    some = [f"{__file__}::{test.__name__}" for test in (test_a_stopped_process_is_gone,)]
+    command = signals.deaf("scripts/test", "-p", "no:cacheprovider", *some)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_process_dies_with_the_tests_that_started_it(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""The check command: every problem of the tasks, or what was understood."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from kubectl_sidecar.cli import flags
+from kubectl_sidecar.errors import RefreshFailed, visible
+from kubectl_sidecar.parse.load import Loader
+from kubectl_sidecar.process.pipeline import Launcher, Stop
+from kubectl_sidecar.process.signals import Groups
+from kubectl_sidecar.task import Settings, Task
+from kubectl_sidecar.units import format_duration
+from kubectl_sidecar.watch import plan
+
+_DESCRIPTION = """\
+Report every problem of the tasks: the lines, the programs on PATH, the jq programs. Needs no cluster.
+
+With --live it asks the cluster then whether everything that the tasks need is allowed."""
+_EPILOG = """\
+exit status: 0 valid, and allowed; 1 not allowed, or no cluster can be asked; 2 bad flags or tasks"""
+# jq compiles in milliseconds; a program that computes for ever is not load time's business.
+_PROBE_SECONDS = 2.0
+
+
+def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> int:
+    """Validate, and say what was understood; return the exit status."""
+    parser = flags.parser("check", _DESCRIPTION, _EPILOG)
+    flags.add_tasks(parser)
+    for flag in flags.LIVE_FLAGS:
+        flag.add_to(parser)
+    settings = flags.settings(parser.parse_args(words), environ, flags.CHECK_FLAGS)
+    if settings.as_account and not settings.live:
+        parser.error("--as goes with --live")
+    tasks = loader(settings, environ, groups).load()
+    for task in tasks:
+        print(_described(task))
+        for warning in plan.warnings(task.stages) if task.watch else ():
+            print(f"warning: {task.where}: {visible(task.output)}: {warning}")
+    if not settings.live:
+        return 0
+    from kubectl_sidecar.cli import live  # `run` pays for whatever is imported here
+
+    return live.check(tasks, settings, environ, groups)
+
+
+def loader(settings: Settings, environ: Mapping[str, str], groups: Groups) -> Loader:
+    """Return what reads the tasks, and has jq compile its programs."""
+    launcher = Launcher(groups, grace=0, max_output=settings.max_output, directory=None)
+
+    def probe(argv: tuple[str, ...]) -> tuple[int, str]:
+        try:
+            ended, _ = launcher.run([argv], environ, Stop(), _PROBE_SECONDS)
+        except RefreshFailed:
+            return 0, ""  # it cannot be started just now: that is for the refreshes to say
+        return ended.statuses[0], ended.stderrs[0]
+
+    return Loader(settings, environ, probe)
+
+
+def _described(task: Task) -> str:
+    # Not with its words: they may hold values of variables.
+    programs = " | ".join(os.path.basename(stage.argv[0]) for stage in task.stages)
+    watch = f"watch ({plan.describe(task.watch)}), " if task.watch else ""
+    times = f"every {format_duration(task.every)}, timeout {format_duration(task.timeout)}"
+    text = f"{watch}{times}, mode {task.mode:04o}, on-missing {task.on_missing}"
+    text += ", allow-empty" * task.allow_empty + ", optional" * (not task.required)
+    return f"{task.where}: {visible(task.output)}: {visible(programs)}; {text}"

@@ -1,0 +1,89 @@
+"""The run command: from flags and task files to a supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from kubectl_sidecar import __version__
+from kubectl_sidecar.cli import flags
+from kubectl_sidecar.cli.check import loader
+from kubectl_sidecar.errors import InvalidInput, Position, Problem
+from kubectl_sidecar.kubectl import kubeconfig
+from kubectl_sidecar.parse.load import Loader
+from kubectl_sidecar.process.pipeline import Launcher
+from kubectl_sidecar.process.signals import Groups, Signals
+from kubectl_sidecar.publish.file import sweep
+from kubectl_sidecar.status.document import NAME, candidates
+from kubectl_sidecar.status.log import log, set_up_logging
+from kubectl_sidecar.status.recorder import Recorder
+from kubectl_sidecar.status.rundir import runtime_directory
+from kubectl_sidecar.supervise.refresh import Context
+from kubectl_sidecar.supervise.supervisor import Supervisor
+from kubectl_sidecar.task import Settings, Task
+
+
+def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups, signals: Signals) -> int:
+    """Keep the outputs up to date; return the exit status."""
+    settings = _settings(words, environ)
+    source = loader(settings, environ, groups)
+    tasks = _load(source, settings, environ)
+    with contextlib.closing(set_up_logging(settings.log_format)):
+        ids = os.geteuid(), os.getegid()
+        log.info("kubectl-sidecar %s: %d tasks, UID %d, GID %d", __version__, len(tasks), *ids)
+        sweep(settings.output_dir, [task.output for task in tasks])
+        with runtime_directory(environ) as directory:
+            cache = f"{directory}/kubectl" if directory else None
+            if cache is None and not environ.get("KUBECACHEDIR"):
+                log.warning(kubeconfig.NO_CACHE, ", ".join(map(os.path.dirname, candidates(environ))))
+            launcher = Launcher(groups, settings.grace, settings.max_output, directory)
+            recorder = Recorder(_status_files(settings, directory), memory_file=launcher.memory_file)
+            with contextlib.closing(recorder):
+                context = Context(
+                    settings=settings,
+                    launcher=launcher,
+                    environment=kubeconfig.stage_environment(environ, launcher, cache),
+                    cache=kubeconfig.DiscoveryCache(cache),
+                    recorder=recorder,
+                    slots=threading.Semaphore(settings.concurrency),
+                    ended=lambda: signals.inbox.put(None),
+                )
+                return Supervisor(context, source, signals).run(tasks)
+
+
+def _settings(words: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    parser = flags.parser("run", flags.DESCRIPTION, flags.EPILOG)
+    flags.add_tasks(parser)
+    for title, members in (("outputs", flags.OUTPUT_FLAGS), ("the process", flags.PROCESS_FLAGS)):
+        group = parser.add_argument_group(title)
+        for flag in members:
+            flag.add_to(group)
+    settings = flags.settings(parser.parse_args(words), environ, flags.RUN_FLAGS)
+    return replace(settings, output_dir=os.path.abspath(settings.output_dir))
+
+
+def _load(source: Loader, settings: Settings, environ: Mapping[str, str]) -> tuple[Task, ...]:
+    """Load the tasks; raises InvalidInput with every problem of theirs and of what is around them."""
+    problems: list[Problem] = []
+    if not os.path.isdir(settings.output_dir):
+        text = f"{settings.output_dir} is not a directory; make it, or mount a volume there"
+        problems.append(Problem(Position("--output-dir"), text))
+    if missing := kubeconfig.problem(environ):
+        problems.append(Problem(Position("KUBECONFIG"), missing))
+    try:
+        tasks = source.load()
+    except InvalidInput as error:
+        raise InvalidInput([*problems, *error.problems]) from None
+    if problems:
+        raise InvalidInput(problems)
+    return tasks
+
+
+def _status_files(settings: Settings, directory: str | None) -> list[str]:
+    # Probes read the private one, the app the other: what happens to its volume is no reason to restart us.
+    # The way to ours may lead through symlinks (TMPDIR), which are never followed when something is written.
+    private = [f"{os.path.realpath(directory)}/{NAME}"] if directory else []
+    return [*private, settings.status_file] if settings.status_file else private

@@ -1,0 +1,35 @@
+"""The version command: of kubectl-sidecar, and of the programs that it drives."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+
+from kubectl_sidecar import __version__
+from kubectl_sidecar.cli import flags
+from kubectl_sidecar.errors import RefreshFailed
+from kubectl_sidecar.process.pipeline import Launcher, Stop
+from kubectl_sidecar.process.signals import Groups
+
+_DESCRIPTION = "Print the versions of kubectl-sidecar, kubectl, jq and Python."
+_LONGEST_SECONDS = 10.0
+_MOST_BYTES = 1 << 20
+
+
+def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> int:
+    """Print a line for each; return 1 when kubectl or jq is not there."""
+    flags.parser("version", _DESCRIPTION).parse_args(words)
+    print(f"kubectl-sidecar {__version__}")
+    launcher = Launcher(groups, grace=0, max_output=_MOST_BYTES, directory=None)
+    status = 0
+    for argv in (("kubectl", "version", "--client"), ("jq", "--version")):
+        try:
+            _, output = launcher.run([argv], environ, Stop(), _LONGEST_SECONDS)
+        except RefreshFailed:
+            output = b""
+        number = re.search(r"\d+\.\d+[^\s,]*", output.decode(errors="replace"))
+        print(f"{argv[0]} {number[0] if number else 'not found on PATH'}")
+        status |= number is None
+    print(f"python {platform.python_version()}")
+    return status

@@ -1,0 +1,252 @@
+"""Read task lines: the directives of each, the stages of its pipeline and its output."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+from kubectl_sidecar.errors import Position, Problem, quoted, visible
+from kubectl_sidecar.parse.programs import BUILTIN
+from kubectl_sidecar.parse.shell import Reader, Token, written
+from kubectl_sidecar.task import Stage, Task, WatchPlan
+from kubectl_sidecar.units import parse_duration, parse_mode
+from kubectl_sidecar.watch.plan import plan
+
+_WATCH_FLAG = re.compile(r"(?:--watch|--watch-only|-[ARh]*w[ARhw]*)(?:=(?:1|t|T|true|TRUE|True))?")
+_BASH = "bash -euo pipefail -c "
+_AS_A_STAGE = f"use {_BASH}'…' as a stage, with '\"'\"' for each ' in it"
+_NOT_COMPUTED = "no stage can compute this, only a variable of the container can"
+
+# What is said about a task, by the names of OPTIONS and SWITCHES.
+Options = dict[str, Any]
+# Normalised, and where it is written.
+Output = tuple[str, Position]
+# What stands before a stage, and its tokens.
+_Part = tuple[Token, list[Token]]
+
+
+def parse_on_missing(text: str) -> str:
+    """Return keep or remove; raises ValueError."""
+    if text not in ("keep", "remove"):
+        raise ValueError(f"{quoted(text)} is neither keep nor remove; write one of them")
+    return text
+
+
+# For each option with a value: how it is read, and what it is.
+OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
+    "every": (parse_duration, "a duration such as 30s"),
+    "timeout": (parse_duration, "a duration such as 30s"),
+    "mode": (parse_mode, "a file mode such as 0644"),
+    "on_missing": (parse_on_missing, "keep or remove"),
+}
+SWITCHES = ("watch", "optional", "allow_empty")
+_DIRECTIVES = {"@" + name.replace("_", "-"): name for name in (*OPTIONS, *SWITCHES)}
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is found in all sources; stages and outputs are the sound ones, also of lines that are not."""
+
+    environ: Mapping[str, str]
+    allow_unset: bool
+    problems: list[Problem] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+
+
+class LineParser:
+    """Reads a text of task lines; the tasks and whatever is wrong with them go to the findings."""
+
+    def __init__(
+        self, text: str, at: Callable[[int], Position], findings: Findings, defaults: Options
+    ) -> None:
+        """`at` tells where the character at an offset of the text stands."""
+        self._at = at
+        self._findings = findings
+        self._defaults = defaults
+        self.lines = list(Reader(text, findings.environ, allow_unset=findings.allow_unset).lines())
+
+    def parse(self, line: list[Token], said: Options) -> None:
+        """Add the task of the line to the findings; `said` is what other keys say in YAML."""
+        known = len(self._findings.problems)
+        options, rest = self._directives(line, said)
+        directives = line[: len(line) - len(rest)]
+        self._report(directives, _NOT_COMPUTED)
+        if not rest:
+            self._find(line[-1], "expected a pipeline after the directives, in the same line", after=True)
+        if not rest or "unclosed" in (rest[0].kind, rest[-1].kind):
+            self._report(rest, _AS_A_STAGE)
+            return
+        body = rest[:-1] if rest[-1].kind == "join" else rest  # a ; at the end
+        is_joined = rest[0].bare in ("!", "time") or any(token.kind == "join" for token in body)
+        target, output = self._output(rest, is_joined=is_joined)
+        self._report([target] if target else [], _NOT_COMPUTED)
+        parts = _split([token for token in body if token is not target])
+        way_out = "bash cannot be watched: leave @watch out"
+        if not options["watch"] or not (is_joined or _needs_bash(parts[0][1])):
+            way_out = _with_bash(directives, parts, target if output else None, is_joined)
+        self._report([token for token in rest if token is not target], way_out, is_joined=is_joined)
+        ends = [*(operator for operator, _ in parts[1:]), target]
+        stages = [self._stage(part, end, is_joined) for (_, part), end in zip(parts, ends, strict=True)]
+        sound = [stage for stage in stages if stage]
+        watch = self._plan(sound) if options["watch"] and stages[0] else None
+        if output and len(self._findings.problems) == known and len(sound) == len(stages):
+            every = options["every"] or (600.0 if watch else 30.0)
+            common = {name: options[name] for name in ("timeout", "mode", "on_missing", "allow_empty")}
+            common |= {
+                "where": sound[0].where,
+                "output_where": output[1],
+                "required": not options["optional"],
+            }
+            self._findings.tasks.append(Task(tuple(sound), output[0], every, watch=watch, **common))
+
+    def _find(self, token: Token, text: str, *, after: bool = False) -> None:
+        where = self._at(token.start + (len(token.source) if after else 0))
+        self._findings.problems.append(Problem(where, text))
+
+    def _directives(self, line: list[Token], said: Options) -> tuple[Options, list[Token]]:
+        """Return what holds for the task, and what stands behind its directives."""
+        own, rest = dict(said), line[::-1]
+        while rest and rest[-1].bare.startswith("@"):
+            token = rest.pop()
+            name = _DIRECTIVES.get(token.value, "")
+            if not name:
+                text = f"{quoted(token.source)} is no directive; there are {', '.join(_DIRECTIVES)}"
+                self._find(token, text)
+            elif name in own:
+                self._find(token, f"{token.value} came before in this task; leave one of them out")
+            own[name] = True
+            if name in OPTIONS and rest and not rest[-1].kind:
+                own[name] = self._argument(token.value, rest.pop(), *OPTIONS[name])
+            elif name in OPTIONS:
+                self._find(token, f"expected {OPTIONS[name][1]} after {token.value}", after=True)
+        return self._defaults | own, rest[::-1]
+
+    def _argument(self, directive: str, word: Token, read: Callable[[str], object], what: str) -> object:
+        try:
+            return None if word.faults or word.unset else read(word.value)
+        except ValueError as error:
+            # The environment may hold secrets: show how the word was written, not what it became.
+            text = f"the value of {quoted(word.source)} is not {what}" if word.expanded else str(error)
+            self._find(word, f"{directive}: {text}")
+            return None
+
+    def _output(self, tokens: list[Token], *, is_joined: bool) -> tuple[Token | None, Output | None]:
+        """Return the `> PATH` of the line, and the output if nothing is wrong with it."""
+        targets = [token for token in tokens if token.kind == "output"]
+        if not targets:
+            is_open = tokens[-1].kind in ("pipe", "join")
+            missing = f"a command after {tokens[-1].source}" if is_open else "> PATH after the last stage"
+            self._find(tokens[-1], f"expected {missing}", after=True)
+            return None, None
+        target = targets[-1 if is_joined else 0]
+        behind = tokens[tokens.index(target) + 1 :]
+        if strange := [token for token in behind if token.kind not in ("quiet", "fd", "join")]:
+            hint = "; for a copy in between use tee PATH as a stage" if strange[0].kind == "pipe" else ""
+            came = quoted(strange[0].source)
+            self._find(strange[0], f"expected the end of the line after the path, but {came} came{hint}")
+        elif not target.faults:
+            try:
+                output = normalise(target.value), self._at(target.start)
+                self._findings.outputs.append(output)
+                return target, output
+            except ValueError as error:
+                self._find(target, str(error))
+        return target, None
+
+    def _report(self, tokens: list[Token], way_out: str, *, is_joined: bool = False) -> None:
+        """Report what is wrong with the tokens; `way_out` is for what only bash can do."""
+        line = written(tokens) if is_joined else ""
+        for fault in (fault for token in tokens for fault in token.faults):
+            if fault.unset and f"{fault.unset}=" in line:
+                continue  # bash will set it
+            between = " " if fault.text.endswith("?") else "; "
+            text = f"{fault.text}{between}{way_out}" if fault.bash else fault.text
+            self._findings.problems.append(Problem(self._at(fault.at), text))
+            if fault.bash and way_out.startswith("ready to paste"):
+                way_out = "the line above does it"
+
+    def _stage(self, part: list[Token], following: Token | None, is_joined: bool) -> Stage | None:
+        """Return the stage that is followed by something; None if anything is wrong with it."""
+        words = [token for token in part if not token.kind]
+        if not words and following:
+            hint = "; to go on in a new line, end the old one with |" if following.kind == "pipe" else ""
+            self._find(following, f"expected a command before {quoted(following.source)}{hint}")
+        if not words or any(token.faults or token.kind == "output" for token in part):
+            return None
+        for word in takewhile(lambda word: word.value != "--", words):
+            if posixpath.basename(words[0].value) == "kubectl" and _WATCH_FLAG.fullmatch(word.value):
+                self._find(word, f"{quoted(word.source)} never ends; put @watch before the pipeline instead")
+                return None
+        argv, where = tuple(word.value for word in words), self._at(words[0].start)
+        is_expanded, is_quiet = any(word.expanded for word in words), any(t.kind == "quiet" for t in part)
+        unset = frozenset(number for number, word in enumerate(words) if word.unset)
+        stage = Stage(argv, where, expanded=is_expanded, quiet=is_quiet, unset=unset)
+        # Of what bash is to join, its own commands are no programs.
+        if not unset and not (is_joined and BUILTIN.fullmatch(argv[0])):
+            self._findings.stages.append(stage)
+        return stage
+
+    def _plan(self, stages: list[Stage]) -> WatchPlan | None:
+        try:
+            return plan(stages)
+        except ValueError as error:
+            self._findings.problems.append(Problem(stages[0].where, f"@watch: {error}"))
+            return None
+
+
+def normalise(output: str) -> str:
+    """Return `a/b/c` for `a//b/./c`; raises ValueError for what is no file below the output directory."""
+    if visible(output) != output or "\t" in output:
+        raise ValueError("the output's path holds control characters, but it is the task's name in logs")
+    if posixpath.basename(output) in ("", ".", ".."):
+        raise ValueError("the output's path ends without the name of a file; add it")
+    path = posixpath.normpath(output)
+    if path.startswith("../"):
+        raise ValueError("the output's path leaves the output directory; write an absolute path to do so")
+    # POSIX lets two leading slashes mean something else; Linux does not.
+    return "/" + path.lstrip("/") if path.startswith("/") else path
+
+
+def _split(tokens: list[Token]) -> list[_Part]:
+    """Return the tokens of each stage, and what stands before it."""
+    parts: list[_Part] = [(Token(0, ""), [])]
+    for token in tokens:
+        if token.kind in ("pipe", "join"):
+            parts.append((token, []))
+        else:
+            parts[-1][1].append(token)
+    return parts
+
+
+def _needs_bash(part: list[Token]) -> bool:
+    return any(fault.bash for token in part for fault in token.faults)
+
+
+def _with_bash(directives: list[Token], parts: list[_Part], target: Token | None, is_joined: bool) -> str:
+    """Write the line with bash around what only bash can do, if it can be written in a line."""
+    faults = [fault for _, part in parts for token in part for fault in token.faults]
+    is_whole = all(any(not token.kind for token in part) for _, part in parts)
+    if not (target and is_whole) or any(not (fault.bash or fault.unset) for fault in faults):
+        return _AS_A_STAGE
+    # A second output, or a descriptor before the output, would mean something else inside of bash.
+    last = [token for token in parts[-1][1] if token.kind == "output" or token.start < target.start]
+    if any(re.match("output|fd (?!2>[^&])", f"{token.kind} {token.source}") for token in last):
+        return _AS_A_STAGE
+    # In sh only the output of the last command, or of the last ones with || between them, is meant.
+    texts = [f"{operator.source} {written(part)}" for operator, part in parts]
+    ends = [number for number, (operator, _) in enumerate(parts) if operator.source in ("&&", ";", "&")]
+    others = f"{{{' '.join(texts[: ends[-1]])}; }} >&2 " if ends else ""
+    script = others + " ".join(texts[ends[-1] :] if ends else texts).removeprefix(" ")
+    stages = (_BASH + shlex.quote(written(part)) if _needs_bash(part) else written(part) for _, part in parts)
+    pipeline = _BASH + shlex.quote(script) if is_joined else " | ".join(stages)
+    line = " ".join(filter(None, [written(directives), pipeline, target.source]))
+    sides = " (either side's output counts)" if any(operator.source == "||" for operator, _ in parts) else ""
+    is_printable = visible(line.replace("\n", " ")) == line.replace("\n", " ")
+    return f"ready to paste{sides}: {line}" if is_printable else _AS_A_STAGE

@@ -1,0 +1,1 @@
+"""Start pipelines and end them with all they started; take the signals of this process."""

@@ -1,0 +1,164 @@
+"""Content in memory to a file in the volume: its reader sees the old content or the new, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import hashlib
+import io
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from kubectl_sidecar.publish.volume import STAGED, explained, open_parent, staged_name
+
+log = logging.getLogger("kubectl_sidecar")
+
+_FINAL = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is in the output after a refresh; `size` and `sha256` are None when on-missing took it away."""
+
+    changed: bool
+    size: int | None  # bytes
+    sha256: str | None
+
+
+@dataclass(eq=False)
+class OutputFile:
+    """The file of one task, and what was last published there."""
+
+    root: str
+    output: str
+    mode: int
+    durable: bool = True  # even after a crash of the node the output is not half a file
+    _known: tuple[str, tuple[int, ...]] | None = None  # SHA-256 and _identity() of what was last published
+    _warned: bool = False
+
+    def publish(self, content: int) -> Published:
+        """Put what a file has in place, unless the output has it already; raises RefreshFailed.
+
+        Without a change nothing in the volume is opened, let alone written: whoever watches it is not woken.
+        """
+        # A process that a stage left running may hold it still; what cannot be sealed is published as well.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(content, fcntl.F_ADD_SEALS, _FINAL)
+        size, sha256 = os.fstat(content).st_size, _sha256(content)
+        with contextlib.suppress(OSError):
+            if self._known == (sha256, _identity(os.lstat(os.path.join(self.root, self.output)))):
+                return Published(False, size, sha256)
+        with explained(self.output), open_parent(self.root, self.output) as parent:
+            present = self._find(parent, size, sha256)
+            self._known = sha256, present or self._replace(parent, content)
+        return Published(present is None, size, sha256)
+
+    def remove(self) -> Published:
+        """Take the output away, if it is there; raises RefreshFailed when it cannot be."""
+        with explained(self.output), contextlib.suppress(FileNotFoundError):  # noqa: SIM117
+            with open_parent(self.root, self.output, make=False) as parent:
+                os.unlink(os.path.basename(self.output), dir_fd=parent)
+                return Published(True, None, None)
+        return Published(False, None, None)
+
+    def _find(self, parent: int, size: int, sha256: str) -> tuple[int, ...] | None:
+        """Return the identity of the output if it has this content, and the mode: a run before left it."""
+        with contextlib.suppress(OSError), _open_found(parent, os.path.basename(self.output)) as output:
+            found = os.fstat(output.fileno())
+            if (found.st_mode, found.st_size) == (stat.S_IFREG | self.mode, size):
+                return _identity(found) if _sha256(output.fileno()) == sha256 else None
+        return None  # or missing, a symlink, unreadable: rename decides
+
+    def _replace(self, parent: int, content: int) -> tuple[int, ...]:
+        """Rename a copy of the content to the output; return the output's identity."""
+        try:
+            return self._rename_copy(parent, content)
+        except FileNotFoundError:
+            # The sweep of another kubectl-sidecar in the volume took the copy before it was locked.
+            return self._rename_copy(parent, content)
+
+    def _rename_copy(self, parent: int, content: int) -> tuple[int, ...]:
+        name = staged_name()
+        opener = functools.partial(os.open, mode=self.mode, dir_fd=parent)
+        try:
+            with open(name, "xb", opener=opener) as staged:
+                # Tells the sweep of another kubectl-sidecar that somebody is at work here.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(staged, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._set_mode(staged.fileno())
+                staged.writelines(_blocks(content))
+                staged.flush()
+                if self.durable:
+                    _sync(staged.fileno())
+                os.rename(name, os.path.basename(self.output), src_dir_fd=parent, dst_dir_fd=parent)
+                return _identity(os.fstat(staged.fileno()))
+        finally:
+            with contextlib.suppress(OSError):  # it has been renamed, or could not be made
+                os.unlink(name, dir_fd=parent)
+
+    def _set_mode(self, staged: int) -> None:
+        """Set the mode whatever the umask, and say it once where the file system has no modes."""
+        with contextlib.suppress(OSError):
+            os.fchmod(staged, self.mode)
+        mode = stat.S_IMODE(os.fstat(staged).st_mode)
+        if mode != self.mode and not self._warned:
+            self._warned = True
+            text = "its mode is %04o and not %04o: the file system does not let it be changed"
+            log.warning(text, mode, self.mode, extra={"task": self.output})
+
+
+def sweep(root: str, outputs: Iterable[str]) -> None:
+    """Remove the staged files that killed processes left beside the outputs: a living one's are locked."""
+    for beside in {os.path.join(os.path.dirname(output), "_") for output in outputs}:
+        with contextlib.suppress(OSError), open_parent(root, beside, make=False) as parent:
+            for name in filter(STAGED.fullmatch, os.listdir(parent)):
+                with contextlib.suppress(OSError), _open_found(parent, name) as staged:
+                    if stat.S_ISREG(os.fstat(staged.fileno()).st_mode) and not _is_locked(staged):
+                        os.unlink(name, dir_fd=parent)
+
+
+def _is_locked(file: io.FileIO) -> bool:
+    try:
+        # A shared one will do: NFS gives the other kind only for files that are open for writing.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)  # or the file system has no locks: nobody has locked it
+    return False
+
+
+def _open_found(parent: int, name: str) -> io.FileIO:
+    """Open what others may have put there: no symlink is followed, no FIFO waited for."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    return open(name, "rb", buffering=0, opener=lambda name, _: os.open(name, flags, dir_fd=parent))
+
+
+def _sync(fd: int) -> None:
+    try:
+        os.fsync(fd)  # a network file system says only now that it has no space
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):  # there is no such thing here
+            raise
+
+
+def _sha256(fd: int) -> str:
+    digest = hashlib.sha256()
+    for block in _blocks(fd):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(fd: int) -> Iterator[bytes]:
+    offset = 0
+    while block := os.pread(fd, 1 << 16, offset):
+        yield block
+        offset += len(block)
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when somebody touches a file; reading it is no such thing."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

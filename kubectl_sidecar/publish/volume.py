@@ -1,0 +1,79 @@
+"""The directory of an output, in a volume that others may write to, and its errors for people."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+from kubectl_sidecar.errors import RefreshFailed
+
+_NEW_DIRECTORY = 0o755
+STAGED = re.compile(r"\.kubectl-sidecar-[0-9a-f]{16}\.staged")
+
+
+def staged_name() -> str:
+    """Return a name for a staged file that no other has."""
+    return f".kubectl-sidecar-{os.urandom(8).hex()}.staged"
+
+
+@contextlib.contextmanager
+def open_parent(root: str, output: str, *, make: bool = True) -> Iterator[int]:
+    """Open the directory of an output, following no symlink below `root`: others may write to the volume.
+
+    Directories below `root` are made as needed. An absolute output's directory must exist. Raises OSError.
+    """
+    absolute = output.startswith("/")
+    fd = os.open("/" if absolute else root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in filter(None, os.path.dirname(output).split("/")):
+            inner = _open_directory(part, fd, make=make and not absolute)
+            os.close(fd)
+            fd = inner
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open_directory(name: str, parent: int, *, make: bool) -> int:
+    made = False
+    if make:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, _NEW_DIRECTORY, dir_fd=parent)
+            made = True
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if made and mode & 0o777 != _NEW_DIRECTORY:
+        # The umask does not count. What else the directory has from its parent stays: the setgid bit gives
+        # the volume's group to the files in it. It has no name here, which could be a symlink by now.
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, mode & ~0o777 | _NEW_DIRECTORY)
+    return fd
+
+
+@contextlib.contextmanager
+def explained(output: str) -> Iterator[None]:
+    """Turn the file system's errors into a failed refresh that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RefreshFailed(f"cannot write {output}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    ways_out = {
+        errno.ELOOP: "a directory in its path is a symlink, which is never followed: name the real directory",
+        errno.ENOTDIR: f"{error.filename} is a symlink or a file, where a directory was expected",
+        errno.EISDIR: "a directory is in the way: remove it, or write to another path",
+        errno.EROFS: "the volume is mounted read-only: mount it without readOnly in this container",
+        errno.EACCES: f"permission denied for UID {os.geteuid()}, GID {os.getegid()}:"
+        " set fsGroup, or runAsUser to the owner of the directory",
+        errno.ENOSPC: "no space left in the volume: it must hold the old and the new content at once",
+    }
+    if error.errno in ways_out:
+        return ways_out[error.errno]
+    named = isinstance(error.filename, str) and not STAGED.fullmatch(error.filename)
+    return f"{error.strerror} ({error.filename})" if named else f"{error.strerror}"

@@ -1,0 +1,1 @@
+"""Tell people and machines what every task is doing: log lines, the status document, the probes' verdicts."""

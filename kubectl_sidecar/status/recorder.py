@@ -1,0 +1,188 @@
+"""What happens to the tasks, as log lines and as the status document."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from kubectl_sidecar.errors import RefreshFailed
+from kubectl_sidecar.publish.file import OutputFile, Published
+from kubectl_sidecar.status.document import VERSION, moment, pid_namespace, process_start, rfc3339
+from kubectl_sidecar.status.log import log
+from kubectl_sidecar.task import Task
+from kubectl_sidecar.units import format_duration
+
+# Seconds that the last documents may take.
+CLOSING_SECONDS = 1.0
+# The time and the seconds since boot do not drift apart; a larger difference means that the clock was set.
+_STEP = 1.0
+
+# What the document says of a task, but with its _TIMES in seconds since boot, which nobody sets.
+State = dict[str, Any]
+_TIMES = ("lastAttempt", "lastSuccess", "lastChange", "nextAttempt", "failingSince")
+
+
+class Recorder:
+    """Told of every finished attempt, by any thread; nothing in it is output, it may be a Secret."""
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        clock: Callable[[], tuple[float, float]] = moment,
+        memory_file: Callable[[str], int] = os.memfd_create,
+    ) -> None:
+        """Write the document to the absolute `paths`; `clock` returns the time and the seconds since boot."""
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._memory_file = memory_file
+        wall, now = clock()
+        self._offset = wall - now
+        self._started = self._heartbeat = now
+        self._reload_error: str | None = None
+        self._states: dict[Task, State] = {}
+        self._closing = False
+        self._wanted = {path: threading.Event() for path in paths}
+        self._threads = [threading.Thread(target=self._keep, args=(path,), daemon=True) for path in paths]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Wait until the last document is written everywhere, for at most CLOSING_SECONDS."""
+        deadline = time.monotonic() + CLOSING_SECONDS
+        with self._change():
+            self._closing = True
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def take_over(self, tasks: Iterable[Task]) -> None:
+        """Begin with these tasks, or go on with them: what is known of unchanged ones stays."""
+        with self._change():
+            self._states = {task: self._states.get(task) or _starting(task) for task in tasks}
+            self._reload_error = None
+
+    def refused(self, error: str) -> None:
+        """Note that a reload was refused, and every problem of it."""
+        with self._change():
+            self._reload_error = error
+
+    def beat(self) -> None:
+        """Show that the supervisor makes progress."""
+        with self._change() as now:
+            self._heartbeat = now
+
+    def succeeded(self, task: Task, published: Published, next_in: float) -> None:
+        """Note a success; the next attempt is in `next_in` seconds."""
+        with self._change() as now:
+            if (state := self._states.get(task)) is None:
+                return  # a reload has taken it away
+            _log_success(state, published, now)
+            state.update(state="ok", lastAttempt=now, lastSuccess=now, nextAttempt=now + next_in)
+            state.update(failures=0, failingSince=None, lastError=None)
+            state.update(bytes=published.size, sha256=published.sha256)
+            if published.changed:
+                state["lastChange"] = now
+
+    def failed(self, task: Task, reason: str, next_in: float | None) -> None:
+        """Note a failure; the next attempt is in `next_in` seconds, None: there is none."""
+        with self._change() as now:
+            if (state := self._states.get(task)) is None:
+                return
+            state.update(state="failing", lastAttempt=now, lastError=reason)
+            state.update(failures=state["failures"] + 1, failingSince=state["failingSince"] or now)
+            state["nextAttempt"] = None if next_in is None else now + next_in
+            _log_failure(state, now, next_in)
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[float]:
+        """Have what the block changes written everywhere, soon; yields the seconds since boot."""
+        with self._lock:
+            yield self._now()
+        for wanted in self._wanted.values():
+            wanted.set()
+
+    def _now(self) -> float:
+        """Return the seconds since boot; when the clock was set, all times in the document follow it."""
+        wall, now = self._clock()
+        step = wall - now - self._offset
+        if abs(step) > _STEP:
+            log.info("the clock was set by %+.0f s", step)
+            self._offset += step
+        return now
+
+    def document(self) -> str:
+        """Return the status document as of now."""
+        with self._lock:
+            now, states = self._now(), self._states.values()
+            document = {
+                "version": VERSION,
+                "time": self._time(now),
+                "sinceBoot": round(now, 3),
+                "pid": os.getpid(),
+                "pidNamespace": pid_namespace(),
+                "processStart": process_start(os.getpid()),
+                "started": self._time(self._started),
+                "heartbeat": self._time(self._heartbeat),
+                "reloadError": self._reload_error,
+                "tasks": [state | {name: self._time(state[name]) for name in _TIMES} for state in states],
+            }
+        return json.dumps(document, indent=1) + "\n"
+
+    def _time(self, since_boot: float | None) -> str | None:
+        return None if since_boot is None else rfc3339(since_boot + self._offset)
+
+    def _keep(self, path: str) -> None:
+        """Replace one document by the newest, for ever: a volume that hangs holds up this thread alone."""
+        file = OutputFile("/", path, 0o644, durable=False)
+        closing = warned = False
+        while not closing:
+            self._wanted[path].wait()
+            self._wanted[path].clear()
+            closing = self._closing
+            try:
+                with open(self._memory_file("status"), "w", encoding="utf-8") as content:
+                    content.write(self.document())
+                    content.flush()
+                    file.publish(content.fileno())
+                warned = False
+            except (RefreshFailed, OSError) as error:
+                if not warned:  # once: the outputs do not depend on it
+                    log.warning("no status file: %s", error)
+                warned = True
+
+
+def _starting(task: Task) -> State:
+    known = {"output": task.output, "every": task.every, "watch": bool(task.watch), "required": task.required}
+    unknown = dict.fromkeys((*_TIMES, "lastError", "bytes", "sha256"))
+    return {**known, "state": "starting", "failures": 0, **unknown}
+
+
+def _log_success(state: State, published: Published, now: float) -> None:
+    content = "removed: the object does not exist" if published.size is None else f"{published.size} bytes"
+    if failures := state["failures"]:
+        message = f"recovered after {failures} failures in {_failing_for(state, now)}: {content}"
+    elif state["lastSuccess"] is None:
+        message = f"first success: {content}"
+    elif published.changed:
+        message = f"changed: {content}"
+    else:
+        return
+    log.info(message, extra={"task": state["output"]})
+
+
+def _log_failure(state: State, now: float, next_in: float | None) -> None:
+    """Log the 1st, 2nd, 4th, 8th ... failure in a row, and the last one."""
+    failures = state["failures"]
+    is_power_of_two = failures.bit_count() == 1
+    if is_power_of_two or next_in is None:
+        count = f" ({failures} times in {_failing_for(state, now)})" if failures > 1 else ""
+        then = "giving up" if next_in is None else f"next attempt in {format_duration(round(next_in, 1))}"
+        log.warning("failed%s: %s; %s", count, state["lastError"], then, extra={"task": state["output"]})
+
+
+def _failing_for(state: State, now: float) -> str:
+    return format_duration(round(now - state["failingSince"], 1))

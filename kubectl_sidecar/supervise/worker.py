@@ -1,0 +1,158 @@
+"""Keep one output up to date, in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+from kubectl_sidecar.errors import NotFound, RefreshFailed, Stopping
+from kubectl_sidecar.process.pipeline import Stop
+from kubectl_sidecar.publish.file import Published
+from kubectl_sidecar.retry import jittered, until_success
+from kubectl_sidecar.supervise.refresh import Context, Refresher
+from kubectl_sidecar.task import Task
+from kubectl_sidecar.units import format_duration
+from kubectl_sidecar.watch.reflector import POLL_SECONDS, Document, Reflector
+
+# Changes that come within _QUIET seconds of each other make one run, but none waits longer than _LATEST.
+_QUIET, _LATEST = 0.05, 1.0
+# A watch tells what there is within this time; silence means that there is nothing, or a slow server.
+_SILENCE = 1.0
+
+
+class Worker:
+    """Refreshes a task for ever (or once): no other task can delay or stop it."""
+
+    def __init__(self, task: Task, reflector: Reflector | None, context: Context) -> None:
+        """`reflector` tells of changes; None: the task is polled."""
+        self.task = task
+        self._reflector = reflector
+        self.has_ended = False
+        self.gave_up = False
+        self.crash: BaseException | None = None
+        self._context = context
+        self._stop = Stop()
+        self._wake = threading.Event()
+        self._refresher = Refresher(task, context, self._stop)
+        self._thread = threading.Thread(target=self._run, name=task.output, daemon=True)
+
+    @property
+    def output(self) -> str:
+        return self.task.output
+
+    def start(self) -> None:
+        if self._reflector is not None:
+            self._reflector.add(self)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it, and the stages that it runs; `Context.ended` is told when that has happened."""
+        self._stop.set()
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Refresh now."""
+        self._wake.set()
+
+    def join(self) -> None:
+        """Wait until it has ended, and give everything back."""
+        self._thread.join()
+        if self._reflector is not None:
+            self._reflector.remove(self)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait `seconds`, or until `wake()`. Raises Stopping when the worker is to end."""
+        if not self._stop.is_set():
+            self._wake.wait(seconds)
+        if self._stop.is_set():
+            raise Stopping
+
+    def _run(self) -> None:
+        try:
+            with contextlib.closing(self._refresher):
+                self._refresh_for_ever()
+        except Stopping:
+            pass
+        except RefreshFailed:
+            self.gave_up = True
+        except BaseException as error:  # noqa: BLE001 (a bug: in silence, the output would rot)
+            self.crash = error
+        finally:
+            self.has_ended = True
+            self._context.ended()
+
+    def _refresh_for_ever(self) -> None:
+        settings, recorder = self._context.settings, self._context.recorder
+        while True:
+            began = time.monotonic()
+            published = until_success(
+                self._refresh,
+                sleep=self.sleep,
+                failed=lambda error, delay: recorder.failed(self.task, str(error), delay),
+                max_failures=settings.max_failures,
+                deadline=settings.deadline if settings.once else None,
+            )
+            pause = max(0.0, began + self._period() - time.monotonic())
+            recorder.succeeded(self.task, published, pause)
+            if settings.once:
+                return
+            self.sleep(pause)
+
+    def _period(self) -> float:
+        if self._reflector is None or self._reflector.is_watching():
+            return jittered(self.task.every)
+        return jittered(min(self.task.every, POLL_SECONDS))
+
+    def _refresh(self) -> Published:
+        """Make the output once; raises RefreshFailed and Stopping."""
+        if self._reflector is not None:
+            self._wait_for_watch(self._reflector, _SILENCE)
+            if self._reflector.plan.feeds:
+                return self._refresh_from(self._reflector)
+            self._wait_for_quiet()
+        # From here on a change leads to another refresh.
+        self._wake.clear()
+        return self._refresher.run()
+
+    def _refresh_from(self, reflector: Reflector) -> Published:
+        """Use what the watch has told; without a watch, run the whole line."""
+        self._wake.clear()
+        if reflector.is_down():
+            published = self._refresher.run()
+            if not reflector.is_down():
+                # It was begun meanwhile: its list may be older than what has just been published.
+                reflector.renew()
+            return published
+        return self._refresher.feed(reflector.newest() or self._ask_for(reflector))
+
+    def _ask_for(self, reflector: Reflector) -> Document:
+        """Find out what the silence of a watch means: there is no such object, or the server is slow."""
+        try:
+            self._refresher.probe()
+        except NotFound:
+            reflector.note_missing()
+        else:
+            self._wait_for_watch(reflector, self.task.timeout)
+        document = reflector.newest()
+        if document is None:
+            raise RefreshFailed(f"the watch has told nothing for {format_duration(self.task.timeout)}")
+        return document
+
+    def _wait_for_watch(self, reflector: Reflector, seconds: float) -> None:
+        """Wait until a watch that has just begun has told something, or has ended; `seconds` at most."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._wake.clear()
+            left = deadline - time.monotonic()
+            if not reflector.is_starting() or left <= 0:
+                return
+            self.sleep(left)
+
+    def _wait_for_quiet(self) -> None:
+        latest = time.monotonic() + _LATEST
+        while (left := latest - time.monotonic()) > 0:
+            self._wake.clear()
+            self.sleep(min(_QUIET, left))
+            if not self._wake.is_set():
+                return

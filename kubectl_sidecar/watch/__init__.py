@@ -1,0 +1,1 @@
+"""Hear of changes in the cluster through `kubectl get --watch`."""

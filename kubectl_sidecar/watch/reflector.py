@@ -1,0 +1,255 @@
+"""Keep `kubectl get --watch` running and hand its newest object to the tasks that share it.
+
+While it cannot watch, they are polled.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from kubectl_sidecar.errors import RefreshFailed, Stopping
+from kubectl_sidecar.kubectl.stderr import failed_stages, failure, refuses_watch
+from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
+from kubectl_sidecar.retry import LONGEST_BACKOFF, backoff, jittered
+from kubectl_sidecar.task import WatchPlan
+from kubectl_sidecar.units import format_duration
+
+log = logging.getLogger("kubectl_sidecar")
+
+# Period of a task while its watch is down.
+POLL_SECONDS = 30.0
+# A watch that lived this long is renewed at once when it ends, any other with backoff: it costs the server no
+# more than polling does.
+_LIVED = POLL_SECONDS
+# Where the watch itself is refused, somebody must change a Role first.
+_LONGEST_REFUSAL = 600.0
+# A watch that is refused is over before this; one that is not is said to work again.
+_SETTLED = 5.0
+# When something else goes wrong, the polled tasks are the first to tell.
+_FAILURES_BEFORE_NOTE = 3
+# An object of the API has at most 1.5 MiB (etcd's limit), more as text; a line is held in memory.
+_LONGEST_LINE = 4 << 20
+
+_State = Literal["starting", "watching", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The newest state of an object that a watch has told."""
+
+    # JSON, ending in a newline; None: there is no such object.
+    content: bytes | None
+
+
+class Member(Protocol):
+    """A task that shares the watch."""
+
+    @property
+    def output(self) -> str:
+        """The name of the task."""
+
+    def wake(self) -> None:
+        """Hear that there is news: the watch was begun or has ended, or has told something."""
+
+
+class Reflector:
+    """One watch, kept alive by a thread of its own and renewed every `every` seconds, which is the resync.
+
+    No output goes back to an older version: a watch begins with a list, which is newer than all that was
+    known before it began. A task that was polled while the watch was begun has it begun once more (`renew`).
+    """
+
+    def __init__(
+        self,
+        plan: WatchPlan,
+        every: float,
+        launcher: Launcher,
+        environment: Mapping[str, str],
+        ended: Callable[[], None],
+    ) -> None:
+        """`ended` is told when its thread has come to its end."""
+        self.plan = plan
+        self.every = every
+        self._state: _State = "starting"
+        self.has_ended = False
+        self.crash: BaseException | None = None
+        self._launcher = launcher
+        self._environment = environment
+        self._ended = ended
+        self._members: set[Member] = set()
+        self._lock = threading.Lock()
+        self._stop = Stop()
+        self._resume = threading.Event()
+        self._pipeline: Pipeline | None = None
+        self._newest: Document | None = None
+        self._refused = False
+        # It was said that the tasks are polled instead.
+        self._noted = False
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def add(self, member: Member) -> None:
+        """Wake `member` from now on; the first one starts the watch."""
+        self._members.add(member)
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def remove(self, member: Member) -> None:
+        """Wake `member` no more."""
+        self._members.discard(member)
+
+    def is_needed(self) -> bool:
+        """Tell whether any task shares it."""
+        return bool(self._members)
+
+    def stop(self) -> None:
+        """End the watch; `ended` is told when that has happened."""
+        self._stop.set()
+        self._resume.set()
+
+    def is_stopping(self) -> bool:
+        """Tell whether it was stopped: then no task can share it any more."""
+        return self._stop.is_set()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._thread.join()
+
+    def renew(self) -> None:
+        """Begin the watch anew, now; what the present one has told counts no more."""
+        with self._lock:
+            pipeline, self._pipeline = self._pipeline, None
+            self._state, self._newest = "starting", None
+        if pipeline is not None:
+            pipeline.end()
+        self._resume.set()
+
+    def is_starting(self) -> bool:
+        """Tell whether the watch has been begun, and has told nothing yet."""
+        return self._state == "starting"
+
+    def is_watching(self) -> bool:
+        """Tell whether the watch has told what there is, and lives."""
+        return self._state == "watching"
+
+    def is_down(self) -> bool:
+        """Tell whether the watch has ended and is tried again later: its tasks are polled."""
+        return self._state == "down"
+
+    def newest(self) -> Document | None:
+        """Return the newest state that the watch has told; None: it has told nothing."""
+        return self._newest
+
+    def note_missing(self) -> None:
+        """Take it from a task that there is no such object, while the watch itself has told nothing."""
+        with self._lock:
+            if self._state == "starting":
+                self._state, self._newest = "watching", Document(None)
+
+    def _run(self) -> None:
+        failures = 0
+        try:
+            while True:
+                began = time.monotonic()
+                reason = self._watch()
+                if reason is None or time.monotonic() - began >= _LIVED:
+                    failures = 0
+                    self._note_recovery()
+                    continue
+                failures += 1
+                if self._refused or failures >= _FAILURES_BEFORE_NOTE:
+                    self._note(reason)
+                self._enter("down")
+                self._resume.wait(backoff(failures, _LONGEST_REFUSAL if self._refused else LONGEST_BACKOFF))
+        except Stopping:
+            pass
+        except BaseException as error:  # noqa: BLE001 (a bug: the tasks would wait for ever)
+            self.crash = error
+        finally:
+            self._enter("down")
+            self.has_ended = True
+            self._ended()
+
+    def _watch(self) -> str | None:
+        """Watch until that ends; return why it did, or None if it was ended by us to be renewed.
+
+        Raises Stopping. The exit status of kubectl says nothing: it is 0 when the connection is lost.
+        """
+        self._resume.clear()
+        self._enter("starting")
+        try:
+            ended = self._listen()
+        except RefreshFailed as error:
+            return str(error)
+        if self._stop.is_set():
+            raise Stopping
+        if ended.why != "exited":
+            return None
+        self._refused = refuses_watch(ended.stderrs[0])
+        return str(failure(self.plan.argvs, ended)) if failed_stages(ended) else "it keeps ending early"
+
+    def _listen(self) -> Ended:
+        """Start the programs and pass on what they tell; raises RefreshFailed and Stopping."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        with open(read, "rb") as lines:
+            try:
+                pipeline = self._launcher.start(self.plan.argvs, self._environment, self._stop, stdout=write)
+            finally:
+                os.close(write)
+            settled = threading.Timer(_SETTLED, self._note_recovery)
+            settled.daemon = True
+            settled.start()
+            try:
+                with pipeline:
+                    pipeline.limit(jittered(self.every))
+                    self._pipeline = pipeline
+                    longest = max(self._launcher.max_output, _LONGEST_LINE)
+                    while line := lines.readline(longest):
+                        if len(line) == longest and not line.endswith(b"\n"):
+                            raise RefreshFailed(f"an object has more than {longest} bytes")
+                        self._tell(pipeline, line)
+                    return pipeline.wait()
+            finally:
+                settled.cancel()
+
+    def _tell(self, pipeline: Pipeline, line: bytes) -> None:
+        with self._lock:
+            if pipeline is not self._pipeline:
+                return  # it is being renewed
+            if self.plan.feeds:
+                # `["MODIFIED",{…}]\n`: the object is what stands between the comma and the bracket.
+                kind, _, document = line.partition(b",")
+                self._newest = Document(None if kind == b'["DELETED"' else document[:-2] + b"\n")
+            self._state = "watching"
+        self._wake_members()
+
+    def _enter(self, state: _State) -> None:
+        with self._lock:
+            self._state, self._newest = state, None
+        self._wake_members()
+
+    def _note(self, reason: str) -> None:
+        if not self._noted:
+            self._noted = True
+            every = format_duration(min(self.every, POLL_SECONDS))
+            self._log(
+                logging.WARNING, f"it cannot be watched, and is refreshed every {every} instead: {reason}"
+            )
+
+    def _note_recovery(self) -> None:
+        if self._noted:
+            self._noted = False
+            self._log(logging.INFO, "watched again")
+
+    def _log(self, level: int, text: str) -> None:
+        for member in list(self._members):
+            log.log(level, text, extra={"task": member.output})
+
+    def _wake_members(self) -> None:
+        for member in list(self._members):
+            member.wake()
