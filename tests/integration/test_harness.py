@@ -16,6 +16,7 @@ from tests.harness.access import Namespace, rule
 from tests.harness.control_plane import ControlPlane
 from tests.harness.isolation import TOKEN_DIRECTORY, Isolation
 from tests.harness.processes import marked
+from tests.harness.signals import deaf
 from tests.harness.waiting import wait_until
 
 
@@ -111,24 +112,21 @@ def test_that_lasts(control_plane, sidecar, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_an_interrupted_run(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "test_lasting.py").write_text(INTERRUPTED)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-s",
-        "-p",
-        "tests.conftest",
-        str(tmp_path / "test_lasting.py"),
-    ]
     options = ["--rootdir", str(tmp_path), "--basetemp", str(tmp_path / "base"), "-o", "addopts="]
+    # As after nohup, or in the background of a script.
+    command = deaf(sys.executable, "-m", "pytest", "-s", "-p", "tests.conftest", *options)
     env = {**os.environ, "MARK": str(tmp_path)}
-    with subprocess.Popen([*command, *options], env=env, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout
-        line = next((line for line in run.stdout if "ready" in line), "")
-        assert re.search("ready /", line), "the run did not start"
-        assert len(marked(f"MARK={tmp_path}")) >= 3
-        run.send_signal(number)
-        run.stdout.read()
+    command.append(str(tmp_path / "test_lasting.py"))
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as run:
+        try:
+            assert run.stdout
+            line = next((line for line in run.stdout if "ready" in line), "")
+            assert re.search("ready /", line), "the run did not start"
+            assert len(marked(f"MARK={tmp_path}")) >= 3
+            run.send_signal(number)
+            run.wait(30)
+        finally:
+            run.kill()
     started = time.monotonic()
 
     def none_left() -> None:

@@ -12,21 +12,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.files import identity
 from tests.harness.isolation import Isolation
 from tests.harness.sidecar import Launcher
 from tests.harness.waiting import wait_until
-from tests.unit.test_publish import identity
 
 SIZE = 1 << 20
 # Whole contents of one letter each; a shell that picks another one each time.
 PUBLISH = """
 import os, sys
-from kubectl_sidecar.publish import Staged
-contents = [bytes([letter]) * {size} for letter in b"abcdefg"]
+from kubectl_sidecar.publish.file import OutputFile
+output = OutputFile(sys.argv[1], "output", 0o644)
 for number in range({count}):
-    with Staged(sys.argv[1], "output", 0o644) as staged:
-        os.write(staged.fd, contents[number % 7])
-        staged.publish()
+    content = os.memfd_create("content")
+    os.write(content, b"abcdefg"[number % 7 : number % 7 + 1] * {size})
+    output.publish(content)
+    os.close(content)
 """
 LINE = f"bash -c 'head -c {SIZE} /dev/zero | tr \"\\0\" $((RANDOM % 10))' > output"
 
@@ -92,13 +93,30 @@ def test_a_full_volume_keeps_the_last_good_content_until_there_is_space(
     inside = Path(f"/proc/{run.pid}/root{volume}/output")
     before = identity(inside)
     content.write_bytes(bytes(100 << 10))
-    run.wait_for_log("output: failed: cat exited with 1: .*: No space left on device; next attempt in ")
+    run.wait_for_log("output: failed: cannot write output: no space left in the volume: .*; next attempt in ")
     assert (inside.read_bytes(), identity(inside)) == (b"good", before)
     content.write_bytes(b"better")
     run.send(signal.SIGUSR1)
     run.wait_for_log("output: recovered after .*: 6 bytes$")
     assert inside.read_bytes() == b"better"
     assert [path.name for path in inside.parent.iterdir()] == ["output"]
+    assert run.stop() == 0
+
+
+def test_a_program_that_overlooks_a_full_volume_publishes_nothing_all_the_same(
+    sidecar: Launcher, tmp_path: Path
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    isolation = Isolation(tmpfs=(volume, 16 << 10))
+    # As `kubectl get -o name` does: a failed write is no failure to it (kubernetes#141115).
+    overlooks = "bash -c 'for i in {1..1000}; do echo configmap/some-name-$i; done 2> /dev/null; exit 0'"
+    lines = ["head -c 8000 /dev/zero > ballast", f"{overlooks} > output"]
+    run = sidecar(*lines, output_directory=volume, isolation=isolation)
+    run.wait_for_log("ballast: first success")
+    run.wait_for_log("output: failed: cannot write output: no space left in the volume: ")
+    inside = Path(f"/proc/{run.pid}/root{volume}")
+    assert [path.name for path in inside.iterdir()] == ["ballast"]
     assert run.stop() == 0
 
 

@@ -48,21 +48,6 @@ def test_every_refresh_after_the_first_is_one_request(
     assert [request.uri for request in requests[2:]] == [pod] * 4
 
 
-def test_tasks_with_the_same_source_share_its_request(
-    namespace: Namespace, account: ServiceAccount, sidecar: Launcher
-) -> None:
-    mark = namespace.control_plane.audit_mark()
-    programs = (".status.phase > phase", ".metadata.name > name", ".kind > kind")
-    run = sidecar("--every", "1h", *(f"{GET} | jq {program}" for program in programs), account=account)
-    run.wait_for_log("first success", count=3)
-    assert run.stop() == 0
-    requests = namespace.control_plane.requests_since(mark, account.user)
-    assert [request.resource for request in requests if request.resource] == ["pods"]
-    assert [run.output(name).read_text() for name in ("phase", "name", "kind")] == [
-        '"Pending"\n', '"web"\n', '"Pod"\n'
-    ]  # fmt: skip
-
-
 def test_with_nothing_writable_but_the_outputs_it_works_and_says_what_that_costs(
     namespace: Namespace, account: ServiceAccount, sidecar: Launcher, tmp_path: Path
 ) -> None:

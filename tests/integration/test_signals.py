@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,13 +109,23 @@ def test_while_it_reads_its_tasks(sidecar: Launcher, tmp_path: Path, pid_1: bool
     os.close(writing)
 
 
-def test_at_any_moment_of_the_start(sidecar: Launcher) -> None:
-    for _ in range(10):
-        run = sidecar(*PATIENT, "sleep 1000 | jq . > output")
-        threading.Event().wait(random.uniform(0, 0.4))  # noqa: S311
+@pytest.mark.smoke
+@pytest.mark.slow
+def test_at_any_moment_of_its_life(sidecar: Launcher) -> None:
+    # jq compiles at the start what the tasks will run: programs are started, and end, all the time.
+    lines = [f"echo '{{}}' | jq '.a' > output-{number}" for number in range(5)]
+
+    def end(moment: float) -> str:
+        run = sidecar(*PATIENT, "--every", "50ms", *lines)
+        threading.Event().wait(moment)
         status = run.stop()
         # Before there is a handler, the signal does what it does to every program.
-        assert status == 0 or (status == -signal.SIGTERM and not run.log())
+        fine = status == 0 or (status == -signal.SIGTERM and not run.log())
+        return "" if fine else f"after {moment:.3f} s: {status}\n{run.log()}"
+
+    moments = [random.uniform(0, 0.8) for _ in range(300)]  # noqa: S311
+    with ThreadPoolExecutor(4) as pool:
+        assert "".join(pool.map(end, moments)) == ""
 
 
 def test_as_pid_1_it_hears_signals_and_reaps_orphans(sidecar: Launcher, tmp_path: Path) -> None:

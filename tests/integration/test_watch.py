@@ -110,23 +110,6 @@ def test_tasks_that_share_a_watch_fail_and_recover_on_their_own(web: ConfigMap, 
     assert run.stop() == 0
 
 
-def test_polled_tasks_with_the_same_source_fetch_once_a_period(web: ConfigMap, sidecar: Launcher) -> None:
-    account, plane = web.watcher("get"), web.namespace.control_plane
-    line = "@every {} kubectl get configmap web -o json | jq .data > {}"
-    run = sidecar(*(line.format("1s", f"a{number}") for number in range(5)), account=account)
-    for number in range(5):
-        run.wait_for_output(f"a{number}")
-    mark, began = plane.audit_mark(), time.monotonic()
-
-    def fetched() -> int:
-        return len(plane.requests_since(mark, account.user))
-
-    wait_until(lambda: fetched() >= 3, what="it does not go on")
-    periods = (time.monotonic() - began) / 0.9
-    assert fetched() <= periods + 1
-    assert run.stop() == 0
-
-
 def test_an_object_that_does_not_exist_yet_is_picked_up_when_it_is_made(
     namespace: Namespace, sidecar: Launcher
 ) -> None:
@@ -270,8 +253,42 @@ def test_a_task_is_watched_as_soon_as_it_may_be(web: ConfigMap, sidecar: Launche
     role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/sidecar"
     rules = [rule("get list watch", "configmaps", "web")]
     plane.request("PUT", role, {"metadata": {"name": "sidecar"}, "rules": rules})
-    run.wait_for_log("n: watched again")
+    run.wait_for_log("n: watched again", timeout=40)
     assert len(watches(run)) == 1
+    assert run.stop() == 0
+
+
+def test_a_watch_that_is_refused_while_the_list_is_allowed_is_tried_ever_more_rarely(
+    web: ConfigMap, sidecar: Launcher
+) -> None:
+    account, plane = web.watcher("get list"), web.namespace.control_plane
+    mark = plane.audit_mark()
+    run = sidecar(LINE, account=account)
+    rule = '{apiGroups: [""], resources: ["configmaps"], resourceNames: ["web"], verbs: ["watch"]}'
+    line = run.wait_for_log("n: it cannot be watched, and is refreshed every 30s instead: ")
+    assert f"(missing rule: {rule} in a Role in namespace {web.namespace.name})" in line
+    shows(run, "0\n")
+
+    def verbs() -> list[str]:
+        return [one.verb for one in plane.requests_since(mark, account.user) if one.resource]
+
+    wait_until(lambda: verbs().count("watch") >= 5, timeout=60, what="it is not tried again")
+    # Each refused watch is one list and, since the task may have missed something, one poll.
+    tried = verbs()
+    assert tried.count("list") <= tried.count("watch") + 1
+    assert tried.count("get") <= tried.count("watch") + 3
+    web.put(n="1")
+    shows(run, "1\n", timeout=40)
+    assert len(run.log_lines("it cannot be watched")) == 1
+    assert run.stop() == 0
+
+
+def test_a_type_that_cannot_be_watched_at_all_is_polled(namespace: Namespace, sidecar: Launcher) -> None:
+    account = namespace.service_account(cluster_rules=[rule("get list watch", "componentstatuses")])
+    run = sidecar("@watch kubectl get componentstatuses -o name > names", account=account)
+    assert b"componentstatus/" in run.wait_for_output("names")
+    line = run.wait_for_log("names: it cannot be watched, and is refreshed every 30s instead: ")
+    assert "(MethodNotAllowed)" in line
     assert run.stop() == 0
 
 
@@ -343,6 +360,28 @@ def test_a_watch_is_renewed_every_period(web: ConfigMap, sidecar: Launcher) -> N
     wait_until(lambda: watches(run) not in ([kubectl], []), what="the watch was not renewed")
     web.put(n="1")
     shows(run, "1\n")
+    assert run.stop() == 0
+
+
+def test_a_shared_watch_outlives_the_task_that_began_it(web: ConfigMap, sidecar: Launcher) -> None:
+    tasks = sidecar.directory / "tasks"
+    other = ConfigMap(web.namespace, "other")
+    other.create(n="7")
+    account = web.namespace.service_account(rule("get list watch", "configmaps"))
+    second = LINE.replace("> n", "> m")
+    tasks.write_text(f"{LINE}\n{second}\n")
+    run = sidecar("-f", tasks, account=account)
+    shows(run, "0\n")
+    shows(run, "0\n", "m")
+    tasks.write_text(f"{LINE.replace('web', 'other')}\n{second}\n")
+    run.send(signal.SIGHUP)
+    shows(run, "7\n")
+    for n in range(1, 4):
+        run.send(signal.SIGUSR1)
+        web.put(n=str(n))
+        other.put(n=str(n))
+        shows(run, f"{n}\n")
+        shows(run, f"{n}\n", "m")
     assert run.stop() == 0
 
 

@@ -198,10 +198,13 @@ def test_no_fault_makes_an_output_go_back_to_an_older_version(
             web.put(n=str(n), filler="x" * dice.choice([0, 5000, 100_000]))
             if n in RESTARTS:
                 restart(web.namespace.control_plane)
+            if n % 25 == 0:
+                run.send(signal.SIGUSR1)  # a watch that keeps ending early is tried ever more rarely
             time.sleep(dice.expovariate(100))
         done.set()
         trouble.join()
-        shows(run, f"{CHANGES}\n")
+        run.send(signal.SIGUSR1)
+        shows(run, f"{CHANGES}\n", timeout=5)
         reader.finish()
         assert run.stop() == 0
     assert not reader.broken
