@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.harness import gobuild
+from tests.harness import gobuild, signals
 from tests.harness import tools as pinned
 from tests.harness.access import Namespace
 from tests.harness.control_plane import ControlPlane, Programs
@@ -26,6 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
+    signals.set_defaults()
+    signals.hang_up_children()
     # So that what is running is torn down, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 

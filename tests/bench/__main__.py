@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench import refresh, watch
 from tests.bench.bed import Bed
-from tests.harness import gobuild, tools
+from tests.harness import gobuild, signals, tools
 from tests.harness.access import Namespace
 from tests.harness.control_plane import Programs, control_plane
 from tests.harness.environment import environment, install, pick
@@ -35,6 +35,8 @@ def main() -> None:
     chosen = parser.parse_args().parts or list(PARTS)
     if unknown := set(chosen) - PARTS.keys():
         parser.error(f"no such part: {', '.join(unknown)}")
+    signals.set_defaults()
+    signals.hang_up_children()
     directory = tools.tools()
     os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
     programs = Programs(gobuild.program("etcd"), gobuild.program("kube-apiserver"), directory / "kubectl")

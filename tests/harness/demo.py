@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 from typing import NoReturn
 
-from tests.harness import gobuild
+from tests.harness import gobuild, signals
 from tests.harness.control_plane import Programs, control_plane
 from tests.harness.demo_cluster import Cluster, account_kubeconfig, populate
 from tests.harness.environment import environment, install, pick
@@ -155,6 +155,7 @@ def main() -> int:
         "--context", default="", help="use this context of your kubeconfig, not a throwaway cluster"
     )
     chosen = parser.parse_args()
+    signals.set_defaults()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.harness import cache
+from tests.harness import cache, signals
 from tests.harness.packages import install as install_packages
 from tests.harness.progress import Unavailable, run
 
@@ -99,6 +99,7 @@ def install(locked: Path, directory: Path) -> Path:
 
 
 def main(which: str = "newest") -> int:
+    signals.set_defaults()
     try:
         print(environment(pick(which)))
     except Unavailable as error:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness import cache
+from tests.harness import cache, signals
 from tests.harness.packages import find
 from tests.harness.progress import Unavailable, run
 
@@ -94,6 +94,7 @@ def _minor(go_version: str) -> int:
 
 
 def main(names: list[str]) -> int:
+    signals.set_defaults()
     try:
         for name in names:
             print(program(name))

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.harness import gobuild, tools
+from tests.harness import gobuild, signals, tools
 from tests.harness.environment import environment, install, pick
 from tests.harness.packages import need
 from tests.harness.progress import Unavailable, say
@@ -83,6 +83,7 @@ def main() -> int:
     parser.add_argument("--require", choices=["all"], help="a part that cannot be run is a failure")
     parser.epilog = "Other arguments go to pytest, which then runs on the newest Python only."
     chosen, extra = parser.parse_known_args()
+    signals.set_defaults()
     try:
         return run_all(chosen.unit, chosen.require == "all", extra)
     except (Unavailable, tools.WrongChecksum) as error:

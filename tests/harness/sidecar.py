@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -116,6 +117,7 @@ class Launcher:
         self.tools = tools
         self.directory = directory
         self.started: list[Sidecar] = []
+        self._numbers = itertools.count(1)  # several threads may start one at once
 
     def __call__(
         self,
@@ -132,7 +134,7 @@ class Launcher:
         The account comes as a kubeconfig or, in a cluster, as the mounted directory and the two variables
         that a Pod has.
         """
-        number = len(self.started) + 1
+        number = next(self._numbers)
         output = output_directory or self.directory / f"outputs-{number}"
         output.mkdir(exist_ok=True)
         mark = str(uuid.uuid4())
@@ -142,8 +144,9 @@ class Launcher:
         words = [*isolation.prefix(), self.program, command, "--output-dir", output, *arguments]
         environment = {**self._environment(account, in_cluster), **(env or {}), MARK: mark}
         process = Process(words, self.directory / f"log-{number}", env=environment)
-        self.started.append(Sidecar(process, isolation.pid_1, output, f"{MARK}={mark}"))
-        return self.started[-1]
+        started = Sidecar(process, isolation.pid_1, output, f"{MARK}={mark}")
+        self.started.append(started)
+        return started
 
     def _environment(self, account: ServiceAccount | None, in_cluster: bool) -> dict[str, str]:
         home = self.directory / "home"

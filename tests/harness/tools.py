@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.harness import cache
+from tests.harness import cache, signals
 from tests.harness.packages import need
 from tests.harness.progress import Unavailable, run, say
 
@@ -157,6 +157,7 @@ def _member(tar: tarfile.TarFile, name: str) -> bytes:
 
 
 def main() -> int:
+    signals.set_defaults()
     try:
         print(tools())
     except (Unavailable, WrongChecksum) as error:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.harness import cache, tools
@@ -35,18 +39,51 @@ driver = "overlay"
 graphroot = "{0}/graph"
 runroot = "{1}"
 """
+# Images of another storage, to be read only.
+SHARED_CONF = """\
+[storage.options]
+additionalimagestores = ["{0}/graph"]
+"""
 RESTRICTED = (
     *("--network", "none", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL"),
     *("--security-opt", "no-new-privileges", "--memory", "64m", "--pids-limit", "64"),
 )
 
 
+@dataclass(frozen=True)
+class Built:
+    """What scripts/build-image has built and said."""
+
+    summary: str
+
+    @property
+    def image(self) -> str:
+        """Its ID, which stays its own when another run of the tests takes its tag."""
+        found = re.search(r"^image ID: ([0-9a-f]{64})$", self.summary, re.MULTILINE)
+        assert found, self.summary
+        return found[1]
+
+
 class Builder:
     """Images live in a storage of the tests' own, which keeps unchanged layers from run to run."""
 
     def __init__(self, storage: Path, downloads: Path) -> None:
+        self._storage = storage
         self._environment = {**os.environ, **_settings(storage)}
         self.downloads = downloads
+
+    @contextlib.contextmanager
+    def elsewhere(self, directory: Path) -> Iterator[Builder]:
+        """Build as on another machine: there is the base image, and nothing that was ever built."""
+        running = _running(directory)
+        _configure(directory)
+        with (directory / "storage.conf").open("a") as conf:
+            conf.write(SHARED_CONF.format(self._storage))
+        try:
+            yield Builder(directory, self.downloads)
+        finally:
+            shutil.rmtree(running)
+            shutil.rmtree(directory)
 
     def context(self, directory: Path) -> Path:
         """A copy of what the image is made of, with the checksum of the jq that could be had."""
@@ -58,11 +95,17 @@ class Builder:
         lock.write_text(lock.read_text().replace(tools.pins()["jq", PLATFORM].sha256, jq))
         return directory
 
-    def build(self, context: Path, tag: str, *options: str, base: str = BASE) -> str:
-        """Run scripts/build-image in a context; return its summary, raise BuildFailed with all it said."""
+    def build(self, context: Path, tag: str, *options: str, path: str = "") -> Built:
+        """Run scripts/build-image in a context, with another PATH if it is given. Raises BuildFailed."""
         script = context / "scripts/build-image"
-        common = ["--builder", "buildah", "--base", base, "--tag", tag, "--tools-dir", str(self.downloads)]
-        return self._run(str(script), *common, *options, SOURCE_DATE_EPOCH="1700000000")
+        common = ["--builder", "buildah", "--base", BASE, "--tag", tag, "--tools-dir", str(self.downloads)]
+        environment = {"SOURCE_DATE_EPOCH": "1700000000", "PATH": path or self._environment["PATH"]}
+        return Built(self._run(str(script), *common, *options, **environment))
+
+    def save(self, image: str, file: Path, name: str = "") -> Path:
+        """Write an image to a docker-archive, under a name if it is given."""
+        self.buildah("push", "--quiet", image, f"docker-archive:{file}" + f":{name}" * bool(name))
+        return file
 
     def buildah(self, *arguments: str) -> str:
         return self._run("buildah", *arguments)
@@ -116,11 +159,19 @@ def _settings(storage: Path) -> dict[str, str]:
     }
 
 
+def _running(storage: Path) -> str:
+    """Where a storage keeps what a reboot may take away; podman wants at most 50 characters."""
+    return f"/run/kubectl-sidecar-{cache.key(str(storage))}"
+
+
+def _configure(storage: Path) -> None:
+    (storage / "containers.conf").write_text(CONTAINERS_CONF.format(storage, _running(storage)))
+    (storage / "storage.conf").write_text(STORAGE_CONF.format(storage, _running(storage)))
+
+
 def _make_storage(path: Path) -> None:
     """A storage that holds a base image from Debian's packages, since no image registry can be reached."""
-    running = f"/run/kubectl-sidecar-{cache.key(str(path))}"  # podman wants at most 50 characters
-    (path / "containers.conf").write_text(CONTAINERS_CONF.format(path, running))
-    (path / "storage.conf").write_text(STORAGE_CONF.format(path, running))
+    _configure(path)
     root, tar = path / "base", path / "base.tar"
     run(f"installing Debian {SUITE}", ["debootstrap", "--variant=minbase", SUITE, str(root), *_mirror()])
     run("packing it", ["tar", "--create", "--file", str(tar), "--directory", str(root), "."])

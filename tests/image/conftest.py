@@ -42,7 +42,5 @@ def target(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def image(builder: Builder, context: Path, target: str) -> str:
-    """The name of the image that was built for a target."""
-    name = f"{IMAGE}-{target}"
-    builder.build(context, name, "--target", target)
-    return name
+    """The ID of the image that was built for a target."""
+    return builder.build(context, f"{IMAGE}-{target}", "--target", target).image

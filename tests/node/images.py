@@ -25,18 +25,22 @@ def image_files(builder: Builder, directory: Path) -> list[Path]:
     """Build them all; the files are read by containerd."""
     sidecar, web = (f"docker.io/library/{name}" for name in names())
     context = builder.context(directory / "context")
-    builder.build(context, sidecar)
     shutil.copytree(HERE / "web", context / HERE / "web")
-    builder.buildah(
-        "build",
-        "--layers",
-        f"--build-arg=BASE={BASE}",
-        f"--tag={web}",
-        f"--file={context / HERE}/web/Dockerfile",
-        str(context),
-    )
-    builder.buildah("build", f"--tag={PAUSE}", str(_pause(directory)))
-    return [_save(builder, name, directory) for name in (sidecar, web, PAUSE)]
+    web_file = f"--file={context / HERE}/web/Dockerfile"
+    images = {
+        sidecar: builder.build(context, sidecar).image,
+        web: _build(builder, "--layers", f"--build-arg=BASE={BASE}", f"--tag={web}", web_file, str(context)),
+        PAUSE: _build(builder, f"--tag={PAUSE}", str(_pause(directory))),
+    }
+    return [
+        builder.save(image, directory / f"{re.sub('[^a-z]+', '-', name)}.tar", name)
+        for name, image in images.items()
+    ]
+
+
+def _build(builder: Builder, *arguments: str) -> str:
+    """The ID of the image that buildah builds: the last line that it prints."""
+    return builder.buildah("build", *arguments).splitlines()[-1]
 
 
 def _pause(directory: Path) -> Path:
@@ -44,9 +48,3 @@ def _pause(directory: Path) -> Path:
     context = shutil.copytree(HERE / "pause", directory / "pause")
     subprocess.run(["gcc", "-static", "-O2", "-o", context / "pause", context / "pause.c"], check=True)
     return context
-
-
-def _save(builder: Builder, name: str, directory: Path) -> Path:
-    file = directory / f"{re.sub('[^a-z]+', '-', name)}.tar"
-    builder.buildah("push", name, f"docker-archive:{file}:{name}")
-    return file

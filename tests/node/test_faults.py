@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kubectl_sidecar.volume import staged_name
+from kubectl_sidecar.publish.volume import staged_name
 from tests.harness.control_plane import ControlPlane
 from tests.harness.waiting import wait_until
 from tests.node.images import names
