@@ -5,13 +5,12 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 from operator import attrgetter
 
 from kubectl_sidecar.errors import InvalidInput, Position, Problem
 from kubectl_sidecar.parse.line import SWITCHES, Findings, LineParser, Output
 from kubectl_sidecar.parse.programs import Probe, check_programs
-from kubectl_sidecar.parse.shell import position
+from kubectl_sidecar.parse.shell import positions
 from kubectl_sidecar.task import Settings, Task
 
 DEFAULT_FILE = "/etc/kubectl-sidecar/tasks"
@@ -87,7 +86,7 @@ class Loader:
                 Problem(Position(name), "the lines end in CR LF; save with LF line ends")
             )
             text = text.replace("\r\n", "\n")
-        parser = LineParser(text, partial(position, text, name), findings, defaults)
+        parser = LineParser(text, positions(text, name), findings, defaults)
         for line in parser.lines:
             parser.parse(line, {})
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from kubectl_sidecar.errors import Position, quoted, visible
 
@@ -126,11 +127,16 @@ class _Unclosed(Exception):
     """A quote or a bracket has no end; its arguments are its offset and what to say."""
 
 
-def position(text: str, file: str, offset: int) -> Position:
-    """Return where the character at an offset of a text stands in its file."""
-    start, end = text.rfind("\n", 0, offset) + 1, text.find("\n", offset)
-    line = text[start : end if end >= 0 else None]
-    return Position(file, text.count("\n", 0, offset) + 1, offset - start + 1, line)
+def positions(text: str, file: str) -> Callable[[int], Position]:
+    """Return what tells where the character at an offset of a text stands in its file."""
+    lines = text.split("\n")
+    starts = [0, *accumulate(len(line) + 1 for line in lines)]
+
+    def at(offset: int) -> Position:
+        row = bisect_right(starts, min(offset, len(text))) - 1
+        return Position(file, row + 1, offset - starts[row] + 1, lines[row])
+
+    return at
 
 
 class Reader:

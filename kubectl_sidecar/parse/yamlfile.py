@@ -6,13 +6,12 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import yaml
 
 from kubectl_sidecar.errors import Problem, quoted, visible
 from kubectl_sidecar.parse.line import OPTIONS, SWITCHES, Findings, LineParser, Options
-from kubectl_sidecar.parse.shell import position
+from kubectl_sidecar.parse.shell import positions
 
 _AS_BLOCK = "write the task as a block, - | or run: |"
 _KEYS = {re.sub("_(.)", lambda found: found[1].upper(), name): name for name in (*OPTIONS, *SWITCHES)}
@@ -25,7 +24,7 @@ class YamlFile:
 
     def __init__(self, text: str, name: str, findings: Findings) -> None:
         self._text = text
-        self._at = partial(position, text, name)
+        self._at = positions(text, name)
         self._findings = findings
 
     def parse(self, defaults: Options) -> None:
@@ -47,6 +46,8 @@ class YamlFile:
             mark = getattr(error, "problem_mark", None)
             where = self._at(mark.index if mark else 0)
             text = getattr(error, "problem", None) or str(error).split("\n")[0]
+            if not isinstance(error, yaml.YAMLError):  # PyYAML lets these out, in each Python's own words
+                text = "nested too deeply, or a number in it is too large"
             hint = f"; in a task, {_AS_BLOCK}" if re.match(r"[ \t]*(?:-[ \t]|run:)", where.text) else ""
             self._findings.problems.append(Problem(where, f"YAML: {visible(text)}{hint}"))
             return None

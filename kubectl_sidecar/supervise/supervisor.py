@@ -113,7 +113,7 @@ class Supervisor:
             if output not in self._workers:
                 self._workers[output] = Worker(task, self._reflector(task), self._context)
                 self._workers[output].start()
-        for reflector in [one for one in self._reflectors if not one.is_needed()]:
+        for reflector in [one for one in self._reflectors if not one.members]:
             reflector.stop()
             if reflector.has_ended:
                 reflector.join()
@@ -125,7 +125,7 @@ class Supervisor:
             return None
         for reflector in self._reflectors:
             same = (reflector.plan.argvs, reflector.every) == (task.watch.argvs, task.every)
-            if same and not reflector.is_stopping():
+            if same and not reflector.stopping.is_set():
                 return reflector
         self._reflectors.append(
             Reflector(

@@ -100,7 +100,7 @@ class Worker:
             self.sleep(pause)
 
     def _period(self) -> float:
-        if self._reflector is None or self._reflector.is_watching():
+        if self._reflector is None or self._reflector.state == "watching":
             return jittered(self.task.every)
         return jittered(min(self.task.every, POLL_SECONDS))
 
@@ -118,11 +118,9 @@ class Worker:
     def _refresh_from(self, reflector: Reflector) -> Published:
         """Use what the watch has told; without a watch, run the whole line."""
         self._wake.clear()
-        if reflector.is_down():
+        if reflector.state == "down":
             published = self._refresher.run()
-            if not reflector.is_down():
-                # It was begun meanwhile: its list may be older than what has just been published.
-                reflector.renew()
+            reflector.renew_if_begun()
             return published
         return self._refresher.feed(reflector.newest() or self._ask_for(reflector))
 
@@ -145,7 +143,7 @@ class Worker:
         while True:
             self._wake.clear()
             left = deadline - time.monotonic()
-            if not reflector.is_starting() or left <= 0:
+            if reflector.state != "starting" or left <= 0:
                 return
             self.sleep(left)
 

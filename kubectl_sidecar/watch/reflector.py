@@ -36,6 +36,7 @@ _FAILURES_BEFORE_NOTE = 3
 # An object of the API has at most 1.5 MiB (etcd's limit), more as text; a line is held in memory.
 _LONGEST_LINE = 4 << 20
 
+# starting: the watch has told nothing yet; down: it has ended, and is tried again later.
 _State = Literal["starting", "watching", "down"]
 
 
@@ -51,9 +52,7 @@ class Member(Protocol):
     """A task that shares the watch."""
 
     @property
-    def output(self) -> str:
-        """The name of the task."""
-
+    def output(self) -> str: ...
     def wake(self) -> None:
         """Hear that there is news: the watch was begun or has ended, or has told something."""
 
@@ -76,15 +75,15 @@ class Reflector:
         """`ended` is told when its thread has come to its end."""
         self.plan = plan
         self.every = every
-        self._state: _State = "starting"
+        self.state: _State = "starting"
         self.has_ended = False
         self.crash: BaseException | None = None
         self._launcher = launcher
         self._environment = environment
         self._ended = ended
-        self._members: set[Member] = set()
+        self.members: set[Member] = set()
         self._lock = threading.Lock()
-        self._stop = Stop()
+        self.stopping = Stop()
         self._resume = threading.Event()
         self._pipeline: Pipeline | None = None
         self._newest: Document | None = None
@@ -95,26 +94,18 @@ class Reflector:
 
     def add(self, member: Member) -> None:
         """Wake `member` from now on; the first one starts the watch."""
-        self._members.add(member)
+        self.members.add(member)
         if self._thread.ident is None:
             self._thread.start()
 
     def remove(self, member: Member) -> None:
         """Wake `member` no more."""
-        self._members.discard(member)
-
-    def is_needed(self) -> bool:
-        """Tell whether any task shares it."""
-        return bool(self._members)
+        self.members.discard(member)
 
     def stop(self) -> None:
         """End the watch; `ended` is told when that has happened."""
-        self._stop.set()
+        self.stopping.set()
         self._resume.set()
-
-    def is_stopping(self) -> bool:
-        """Tell whether it was stopped: then no task can share it any more."""
-        return self._stop.is_set()
 
     def join(self) -> None:
         """Wait until it has ended."""
@@ -124,22 +115,15 @@ class Reflector:
         """Begin the watch anew, now; what the present one has told counts no more."""
         with self._lock:
             pipeline, self._pipeline = self._pipeline, None
-            self._state, self._newest = "starting", None
+            self.state, self._newest = "starting", None
         if pipeline is not None:
             pipeline.end()
         self._resume.set()
 
-    def is_starting(self) -> bool:
-        """Tell whether the watch has been begun, and has told nothing yet."""
-        return self._state == "starting"
-
-    def is_watching(self) -> bool:
-        """Tell whether the watch has told what there is, and lives."""
-        return self._state == "watching"
-
-    def is_down(self) -> bool:
-        """Tell whether the watch has ended and is tried again later: its tasks are polled."""
-        return self._state == "down"
+    def renew_if_begun(self) -> None:
+        """Begin the watch anew unless it is down: its list may be older than what a task has published."""
+        if self.state != "down":
+            self.renew()
 
     def newest(self) -> Document | None:
         """Return the newest state that the watch has told; None: it has told nothing."""
@@ -148,8 +132,8 @@ class Reflector:
     def note_missing(self) -> None:
         """Take it from a task that there is no such object, while the watch itself has told nothing."""
         with self._lock:
-            if self._state == "starting":
-                self._state, self._newest = "watching", Document(None)
+            if self.state == "starting":
+                self.state, self._newest = "watching", Document(None)
 
     def _run(self) -> None:
         failures = 0
@@ -186,7 +170,7 @@ class Reflector:
             ended = self._listen()
         except RefreshFailed as error:
             return str(error)
-        if self._stop.is_set():
+        if self.stopping.is_set():
             raise Stopping
         if ended.why != "exited":
             return None
@@ -198,7 +182,9 @@ class Reflector:
         read, write = os.pipe2(os.O_CLOEXEC)
         with open(read, "rb") as lines:
             try:
-                pipeline = self._launcher.start(self.plan.argvs, self._environment, self._stop, stdout=write)
+                pipeline = self._launcher.start(
+                    self.plan.argvs, self._environment, self.stopping, stdout=write
+                )
             finally:
                 os.close(write)
             settled = threading.Timer(_SETTLED, self._note_recovery)
@@ -225,12 +211,12 @@ class Reflector:
                 # `["MODIFIED",{…}]\n`: the object is what stands between the comma and the bracket.
                 kind, _, document = line.partition(b",")
                 self._newest = Document(None if kind == b'["DELETED"' else document[:-2] + b"\n")
-            self._state = "watching"
+            self.state = "watching"
         self._wake_members()
 
     def _enter(self, state: _State) -> None:
         with self._lock:
-            self._state, self._newest = state, None
+            self.state, self._newest = state, None
         self._wake_members()
 
     def _note(self, reason: str) -> None:
@@ -247,9 +233,9 @@ class Reflector:
             self._log(logging.INFO, "watched again")
 
     def _log(self, level: int, text: str) -> None:
-        for member in list(self._members):
+        for member in list(self.members):
             log.log(level, text, extra={"task": member.output})
 
     def _wake_members(self) -> None:
-        for member in list(self._members):
+        for member in list(self.members):
             member.wake()

@@ -52,6 +52,7 @@ def test_a_later_stage_may_leave_before_the_end(sidecar: Launcher) -> None:
 def test_unchanged_content_touches_nothing(sidecar: Launcher) -> None:
     run = sidecar("--every", "20ms", "echo same > output", "date +%N > other/clock")
     run.wait_for_output("output")
+    run.wait_for_output("other/clock")
     before = identity(run.output("output")), identity(run.output_directory)
     run.wait_for_log("clock: changed", count=5)
     assert (identity(run.output("output")), identity(run.output_directory)) == before
@@ -77,8 +78,10 @@ def test_polled_tasks_with_one_endless_source_end_as_in_sh(sidecar: Launcher) ->
 
 def test_what_a_stage_left_running_does_not_write_into_what_was_published(sidecar: Launcher) -> None:
     here = sidecar.directory
-    later = f"until test -e {here}/go; do sleep 0.01; done; echo late; echo > {here}/late"
-    run = sidecar("--every", "1h", f"bash -c 'setsid bash -c \"{later}\" & echo complete' > output")
+    wait = f"until test -e {here}/{{}}; do sleep 0.01; done"
+    later = f"echo > {here}/left; {wait.format('go')}; echo late; echo > {here}/late"
+    stage = f'setsid bash -c "{later}" & {wait.format("left")}; echo complete'
+    run = sidecar("--every", "1h", f"bash -c '{stage}' > output")
     assert run.wait_for_output("output") == b"complete\n"
     (sidecar.directory / "go").touch()
     wait_until((sidecar.directory / "late").exists)

@@ -133,7 +133,7 @@ def test_a_bad_file_is_refused_with_all_its_problems(sidecar: Launcher, tmp_path
     lines = running.log_lines(" error ")
     assert lines[0].endswith(" error reload refused, the old tasks go on: 3 problems")
     assert [line.partition(" error ")[2].rpartition(f"{tasks}")[2][:6] for line in lines[1:]] == [
-        ":1:10:",
+        ":1:7: ",
         ":2:1: ",
         ":3:5: ",
     ]
@@ -141,7 +141,7 @@ def test_a_bad_file_is_refused_with_all_its_problems(sidecar: Launcher, tmp_path
 
     def shown() -> None:
         text = (tmp_path / "status.json").read_text()
-        assert f'"reloadError": "{tasks}:1:10: ' in text
+        assert f'"reloadError": "{tasks}:1:7: ' in text
         assert f"\\n{tasks}:3:5: " in text
 
     wait_until(shown)

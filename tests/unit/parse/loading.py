@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from kubectl_sidecar.parse.line import Findings, LineParser, Options
-from kubectl_sidecar.parse.shell import position
+from kubectl_sidecar.parse.shell import positions
 from kubectl_sidecar.task import Task
 
 ENVIRON = {
@@ -33,7 +32,7 @@ def found(
 ) -> Findings:
     """Return what is found in a file called `tasks`."""
     findings = Findings(environ, allow_unset)
-    parser = LineParser(text, partial(position, text, "tasks"), findings, DEFAULTS | said)
+    parser = LineParser(text, positions(text, "tasks"), findings, DEFAULTS | said)
     for line in parser.lines:
         parser.parse(line, {})
     findings.problems.sort(key=lambda problem: (problem.where.line, problem.where.column))

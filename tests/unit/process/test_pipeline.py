@@ -475,10 +475,10 @@ def test_too_few_processes_or_threads_fail_a_refresh_with_the_reason() -> None:
         "RLIMIT_NPROC", "1 + 2 * number", "os.geteuid() or os.setresuid(*[54321] * 3)"
     )
     assert succeeded == "(-13, 0)"
-    assert {outcome.rpartition(": ")[2] for outcome in failed} == {
-        "Resource temporarily unavailable",
-        "can't start new thread",
-    }
+    # Which of the two comes first is up to when the threads of before have ended.
+    reasons = {outcome.rpartition(": ")[2] for outcome in failed}
+    assert reasons
+    assert reasons <= {"Resource temporarily unavailable", "can't start new thread"}
 
 
 def test_without_memory_files_an_unlinked_file_takes_their_place(tmp_path: Path) -> None:
