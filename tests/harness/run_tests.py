@@ -33,6 +33,7 @@ NODE = (
     "containerd-shim-runc-v2",
     "ctr",
 )
+SLOWEST = "--durations=10"
 
 
 def pytest(python: Path, arguments: Sequence[str]) -> int:
@@ -64,7 +65,7 @@ def put_tools_on_path() -> None:
 
 def run_all(unit_only: bool, required: bool, extra: Sequence[str]) -> int:
     prepare(unit_only, required)
-    options = [*(["--require", "all"] if required else []), *extra]
+    options = [*(["--require", "all", SLOWEST] if required else []), *extra]
     status = 0
     with tempfile.TemporaryDirectory(prefix="kubectl-sidecar-test-") as scratch:
         if not unit_only and not extra and pick("oldest") != pick("newest"):

@@ -121,6 +121,11 @@ class Node:
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done.stdout
 
+    def log_of(self, pod: str, container: str) -> Path:
+        """The file with what a container says, which needs no API server to be read."""
+        (log,) = self.directory.glob(f"pod-logs/*_{pod}_*/{container}/0.log")
+        return log
+
     @contextlib.contextmanager
     def events(self) -> Iterator[Events]:
         """What containerd reports while the block runs."""

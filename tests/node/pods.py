@@ -79,6 +79,10 @@ class Pod:
         """The PID of the sidecar itself: its container's first process."""
         return next(pid for pid in self.processes() if innermost_pid(pid) == 1)
 
+    def refresh_now(self) -> None:
+        """Have the sidecar run all its tasks."""
+        os.kill(self.main_process(), signal.SIGUSR1)
+
     def child(self, program: str, timeout: float = 30.0) -> int:
         """The PID of a program that the sidecar has started, once there is one."""
 

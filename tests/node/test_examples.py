@@ -46,6 +46,7 @@ def test_a_task_file_comes_from_a_config_map(plane: ControlPlane, restricted: No
         plane.kubectl("rollout", "status", "deployment/demo-task-file", f"--timeout={START_SECONDS:.0f}s")
         plane.kubectl("annotate", "deployment", "demo-task-file", "example.com/level=debug")
         pod = pod_of(plane, "demo-task-file")
+        pod.refresh_now()
 
         def current() -> None:
             assert json.loads(pod.execute("cat", "/data/level.json", container="app")) == "debug"
