@@ -33,6 +33,7 @@ _WITHOUT_DATA = [
         # User names and passwords in URLs. kubectl quotes what is no valid URL as well: the password may hold
         # blanks, the scheme may be missing.
         (r"""('proxy-url' "|host:port pair: "|parse ").*@""", r"\1"),
+        (r'invalid port ".*" after host', 'invalid port "…" after host'),
         (r"//\S*@", "//"),
         (r"(?i)%2F%2F\S*%40", "%2F%2F"),
     ]
@@ -42,7 +43,7 @@ _NO_TOKEN = re.compile(r'(?m)^error: EOF$|invalid header field value for "Author
 _NO_CREDENTIALS = "no credentials: is the token file empty?"
 _SURE = ("Error from server (", "The connection to the server ", "Unable to connect to the server: ")
 _IS_NO_ERROR = re.compile(rf"Warning: |{_KLOG.pattern}")
-_NOT_FOUND = re.compile(r'Error from server \(NotFound\): \S+ "[^"]+" not found')
+_NOT_FOUND = re.compile(r'Error from server \(NotFound\): (\S+) "([^"]+)" not found')
 _STALE = re.compile("(?m)^[Ee]rror.*(?:could not find the requested resource|doesn't have a resource type)")
 _WATCH_REFUSED = re.compile(
     r"(?m)^Error from server \((?:Forbidden|MethodNotAllowed|BadRequest|TooManyRequests)\)"
@@ -139,7 +140,9 @@ def _names_what_is_missing(argv: Sequence[str], stderr: str) -> bool:
     # Of several names each has its own error, and not every kind of error has a mark at its beginning. Where
     # something was cut off, CUT is such a line.
     errors = [line for line in stderr.splitlines() if line.strip() and not _IS_NO_ERROR.match(line)]
-    return bool(errors) and all(map(_NOT_FOUND.fullmatch, errors))
+    named = [_NOT_FOUND.fullmatch(error) for error in errors]
+    asked = {name for word in argv for name in word.split("/")}
+    return bool(named) and all(one and (one[2] in asked or one[1] == "namespaces") for one in named)
 
 
 def _stage_reason(argv: Sequence[str], status: int, stderr: str) -> str:

@@ -163,7 +163,8 @@ class LineParser:
     def _report(self, tokens: list[Token], way_out: str, *, is_joined: bool = False) -> None:
         """Report what is wrong with the tokens; `way_out` is for what only bash can do."""
         line = written(tokens) if is_joined else ""
-        for fault in (fault for token in tokens for fault in token.faults):
+        faults = [fault for token in tokens for fault in token.faults]
+        for fault in sorted(faults, key=lambda fault: fault.at):
             if fault.unset and f"{fault.unset}=" in line:
                 continue  # bash will set it
             between = " " if fault.text.endswith("?") else "; "
@@ -178,7 +179,7 @@ class LineParser:
         if not words and following:
             hint = "; to go on in a new line, end the old one with |" if following.kind == "pipe" else ""
             self._find(following, f"expected a command before {quoted(following.source)}{hint}")
-        if not words or any(token.faults or token.kind == "output" for token in part):
+        if not words or any(token.faults for token in words) or any(t.kind == "output" for t in part):
             return None
         for word in takewhile(lambda word: word.value != "--", words):
             if posixpath.basename(words[0].value) == "kubectl" and _WATCH_FLAG.fullmatch(word.value):

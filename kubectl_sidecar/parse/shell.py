@@ -271,7 +271,7 @@ class Reader:
         elif _NOT_TEXT.search(value):
             self._faults.append(Fault(at, f"the value of ${name} is not UTF-8 text; no program can take it"))
         elif not double and re.search("[ \t\n]", value):
-            text = f"the value of ${name} holds blanks, of which sh makes several words"
+            text = f"the value of {found.group()} holds blanks, of which sh makes several words"
             text += f'; write "{found.group()}", or a variable for each word'
             self._faults.append(Fault(at, text, bash=True))
         return value or ""

@@ -269,9 +269,9 @@ class Launcher:
 
     def file_limit(self) -> int:
         """Return the bytes that a stage can write to a file: one more tells "too large" from "just fits"."""
-        _, present = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # Our own copy of what it wrote is bound by the present limit as well.
+        present, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         limit = self.max_output + 1
-        # Only with privileges could a lower one be raised.
         return limit if present == resource.RLIM_INFINITY else min(limit, present)
 
     def _stderr_file(self) -> int:

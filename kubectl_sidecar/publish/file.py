@@ -60,6 +60,9 @@ class OutputFile:
 
     def remove(self) -> Published:
         """Take the output away, if it is there; raises RefreshFailed when it cannot be."""
+        # Where there is nothing to do, nothing in the volume is opened: whoever watches it is not woken.
+        if not os.path.lexists(os.path.join(self.root, self.output)):
+            return Published(False, None, None)
         with explained(self.output), contextlib.suppress(FileNotFoundError):  # noqa: SIM117
             with open_parent(self.root, self.output, make=False) as parent:
                 os.unlink(os.path.basename(self.output), dir_fd=parent)

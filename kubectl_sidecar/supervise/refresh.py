@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,9 @@ from kubectl_sidecar.status.recorder import Recorder
 from kubectl_sidecar.task import Settings, Stage, Task
 from kubectl_sidecar.units import format_duration
 from kubectl_sidecar.watch.reflector import Document
+
+# Bytes; more than a program writes at once.
+_ROOM = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +107,13 @@ class Refresher:
 
     def _publish(self, stages: _Stages, ended: Ended) -> Published:
         """Publish what the stages wrote if all of them succeeded; raises RefreshFailed and Stopping."""
-        size = os.fstat(stages.output).st_size
-        if size >= self._context.launcher.file_limit() and ended.why != "stopped":
-            raise RefreshFailed(f"wrote more than {self._context.settings.max_output} bytes (--max-output)")
+        size, limit = os.fstat(stages.output).st_size, self._context.launcher.file_limit()
+        if size >= limit and ended.why != "stopped":
+            most = self._context.settings.max_output
+            whose = "--max-output" if limit > most else "the limit on file sizes, RLIMIT_FSIZE"
+            raise RefreshFailed(f"wrote more than {min(most, limit - 1)} bytes ({whose})")
         self._check(stages.argvs, ended)
+        _check_room(stages.output, size)
         if not size and not self._task.allow_empty:
             text = "nothing was written, and an empty output is published with @allow-empty only"
             raise RefreshFailed(text + _spoken(stages.argvs, ended))
@@ -171,6 +178,19 @@ class _Stages:
         fd, self._stdin = self._stdin, -1
         if fd != -1:
             os.close(fd)
+
+
+def _check_room(output: int, size: int) -> None:
+    """Raise RefreshFailed when the file can take no more, which kubectl may overlook (kubernetes#141115).
+
+    Where the kernel has no memory files, it is a file in a private directory, which may be full.
+    """
+    try:
+        os.posix_fallocate(output, size, _ROOM)
+        os.ftruncate(output, size)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise RefreshFailed("no space left for what the stages write, in memory or in /tmp") from error
 
 
 def _spoken(argvs: Sequence[Sequence[str]], ended: Ended) -> str:

@@ -13,7 +13,7 @@ from kubectl_sidecar.retry import jittered, until_success
 from kubectl_sidecar.supervise.refresh import Context, Refresher
 from kubectl_sidecar.task import Task
 from kubectl_sidecar.units import format_duration
-from kubectl_sidecar.watch.reflector import POLL_SECONDS, Document, Reflector
+from kubectl_sidecar.watch.reflector import POLL_SECONDS, Reflector
 
 # Changes that come within _QUIET seconds of each other make one run, but none waits longer than _LATEST.
 _QUIET, _LATEST = 0.05, 1.0
@@ -118,13 +118,15 @@ class Worker:
     def _refresh_from(self, reflector: Reflector) -> Published:
         """Use what the watch has told; without a watch, run the whole line."""
         self._wake.clear()
-        if reflector.state == "down":
-            published = self._refresher.run()
-            reflector.renew_if_begun()
-            return published
-        return self._refresher.feed(reflector.newest() or self._ask_for(reflector))
+        if reflector.state == "starting":
+            self._find_out(reflector)
+        if document := reflector.newest():
+            return self._refresher.feed(document)
+        published = self._refresher.run()
+        reflector.renew_if_begun()
+        return published
 
-    def _ask_for(self, reflector: Reflector) -> Document:
+    def _find_out(self, reflector: Reflector) -> None:
         """Find out what the silence of a watch means: there is no such object, or the server is slow."""
         try:
             self._refresher.probe()
@@ -132,10 +134,8 @@ class Worker:
             reflector.note_missing()
         else:
             self._wait_for_watch(reflector, self.task.timeout)
-        document = reflector.newest()
-        if document is None:
+        if reflector.state == "starting":
             raise RefreshFailed(f"the watch has told nothing for {format_duration(self.task.timeout)}")
-        return document
 
     def _wait_for_watch(self, reflector: Reflector, seconds: float) -> None:
         """Wait until a watch that has just begun has told something, or has ended; `seconds` at most."""

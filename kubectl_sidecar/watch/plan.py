@@ -42,6 +42,10 @@ def plan(stages: Sequence[Stage]) -> WatchPlan:
     used: it loses a change between its GET and its WATCH.
     """
     get = _watchable(stages[0])
+    if stages[0].quiet:
+        raise ValueError(
+            "what kubectl says is needed: that an object is gone, or a verb missing; leave 2>/dev/null out"
+        )
     objects = get.objects()
     kind, name = objects[0]
     if kind == "all" or any(other != kind for other, _ in objects):

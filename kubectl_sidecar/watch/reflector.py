@@ -35,6 +35,7 @@ _SETTLED = 5.0
 _FAILURES_BEFORE_NOTE = 3
 # An object of the API has at most 1.5 MiB (etcd's limit), more as text; a line is held in memory.
 _LONGEST_LINE = 4 << 20
+_RENEWED = "renewed"
 
 # starting: the watch has told nothing yet; down: it has ended, and is tried again later.
 _State = Literal["starting", "watching", "down"]
@@ -140,7 +141,11 @@ class Reflector:
         try:
             while True:
                 began = time.monotonic()
+                # While it is tried again, its tasks are polled: they need not hear of each try.
+                self._enter("starting", wake=failures == 0)
                 reason = self._watch()
+                if reason == _RENEWED:
+                    continue
                 if reason is None or time.monotonic() - began >= _LIVED:
                     failures = 0
                     self._note_recovery()
@@ -148,24 +153,23 @@ class Reflector:
                 failures += 1
                 if self._refused or failures >= _FAILURES_BEFORE_NOTE:
                     self._note(reason)
-                self._enter("down")
+                self._enter("down", wake=failures == 1)
                 self._resume.wait(backoff(failures, _LONGEST_REFUSAL if self._refused else LONGEST_BACKOFF))
         except Stopping:
             pass
         except BaseException as error:  # noqa: BLE001 (a bug: the tasks would wait for ever)
             self.crash = error
         finally:
-            self._enter("down")
+            self._enter("down", wake=True)
             self.has_ended = True
             self._ended()
 
     def _watch(self) -> str | None:
-        """Watch until that ends; return why it did, or None if it was ended by us to be renewed.
+        """Watch until that ends; return why it did: None if it was time, _RENEWED if it was asked for.
 
         Raises Stopping. The exit status of kubectl says nothing: it is 0 when the connection is lost.
         """
         self._resume.clear()
-        self._enter("starting")
         try:
             ended = self._listen()
         except RefreshFailed as error:
@@ -173,7 +177,7 @@ class Reflector:
         if self.stopping.is_set():
             raise Stopping
         if ended.why != "exited":
-            return None
+            return None if ended.why == "timeout" else _RENEWED
         self._refused = refuses_watch(ended.stderrs[0])
         return str(failure(self.plan.argvs, ended)) if failed_stages(ended) else "it keeps ending early"
 
@@ -214,10 +218,11 @@ class Reflector:
             self.state = "watching"
         self._wake_members()
 
-    def _enter(self, state: _State) -> None:
+    def _enter(self, state: _State, *, wake: bool) -> None:
         with self._lock:
             self.state, self._newest = state, None
-        self._wake_members()
+        if wake:
+            self._wake_members()
 
     def _note(self, reason: str) -> None:
         if not self._noted:

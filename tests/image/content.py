@@ -33,7 +33,10 @@ def differences(one: Content, other: Content) -> list[str]:
 
 
 def _configuration(file: IO[bytes]) -> Iterator[tuple[str, str]]:
-    for name, value in json.load(file).items():
+    found = json.load(file)
+    for number, step in enumerate(found.pop("history"), 1):
+        yield f"step {number}", json.dumps(step)
+    for name, value in found.items():
         yield f"configuration: {name}", json.dumps(value)
 
 

@@ -163,7 +163,8 @@ def test_two_builds_give_the_same_image(builder: Builder, context: Path, image: 
     if packages(here) != packages(there):
         # Debian has released some since the layers were made that are kept here.
         here = build_elsewhere(builder, context, tmp_path / "here")
-    assert not differences(here, there)
+    found = differences(here, there)
+    assert not found, "\n".join(found)
 
 
 def checked_out_again(context: Path, directory: Path) -> Path:

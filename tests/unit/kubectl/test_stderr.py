@@ -105,7 +105,11 @@ def test_an_object_is_missing_when_the_server_names_it() -> None:
     assert is_not_found(NOT_FOUND)
     assert is_not_found('Error from server (NotFound): namespaces "shop" not found\n')
     assert is_not_found(f"{LOG}Warning: v1 Old is deprecated\n{NOT_FOUND}")
-    assert is_not_found(NOT_FOUND + NOT_FOUND.replace("web", "other"))
+    both = NOT_FOUND + NOT_FOUND.replace("web", "other")
+    assert is_not_found(both, ("kubectl", "get", "pods/web", "pods/other"))
+    # What is missing to a server behind the API server is another thing.
+    assert not is_not_found(both)
+    assert not is_not_found('Error from server (NotFound): upstreams "backend" not found\n')
     assert is_not_found(NOT_FOUND, ("/bin/kubectl", "-n", "shop", "get", "pod", "web"))
 
 

@@ -125,6 +125,15 @@ def test_unchanged_content_is_not_one_event_for_whoever_watches(volume: Path) ->
     assert identity(volume / "a") != before[1]
 
 
+def test_an_output_that_is_gone_already_is_not_one_event_for_whoever_watches(volume: Path) -> None:
+    file = OutputFile(str(volume), "output", 0o644)
+    put(file, CONTENT)
+    assert file.remove() == Published(True, None, None)
+    with watching(volume) as watcher:
+        assert file.remove() == Published(False, None, None)
+        assert watcher.events() == []
+
+
 def test_after_a_start_what_is_there_already_is_read_once_and_not_written(volume: Path) -> None:
     publish(volume, "output", CONTENT)
     before = identity(volume / "output"), identity(volume)

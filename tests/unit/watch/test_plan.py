@@ -230,3 +230,12 @@ NOW = "@watch: what jq makes of `now` will be as old as the last change or resyn
 )
 def test_check_warns_of_output_that_goes_stale_between_changes(line: str, texts: list[str]) -> None:
     assert warnings(stages(line)) == texts
+
+
+def test_a_source_that_says_nothing_cannot_be_watched() -> None:
+    silent = [Stage(("kubectl", "get", "pod", "web"), Position("LINE 1"), quiet=True)]
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        plan(silent)
+    assert str(caught.value) == (
+        "what kubectl says is needed: that an object is gone, or a verb missing; leave 2>/dev/null out"
+    )
