@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-RUN = "import os, sys\nfrom tests.unit.process.seccomp import refuse\n{}\nos.execv(sys.executable, sys.argv[1:])"
+RUN = """
+import os, sys
+from tests.unit.process.seccomp import refuse
+{}
+os.execv(sys.executable, sys.argv[1:])
+"""
 # As `kubectl get -o name` does: a failed write is no failure to it (kubernetes#141115).
 OVERLOOKS = "bash -c 'for i in {1..1000}; do echo configmap/some-name-$i; done 2> /dev/null; exit 0' > output"
 
