@@ -179,18 +179,28 @@ class LineParser:
         if not words and following:
             hint = "; to go on in a new line, end the old one with |" if following.kind == "pipe" else ""
             self._find(following, f"expected a command before {quoted(following.source)}{hint}")
-        if not words or any(token.faults for token in words) or any(t.kind == "output" for t in part):
+        if not words or any(t.kind == "output" for t in part):
+            return None
+        program, where = words[0], self._at(words[0].start)
+        faults = [fault for word in words for fault in word.faults]
+        unset = frozenset(number for number, word in enumerate(words) if word.unset)
+        # Of what bash is to join, its own commands are no programs.
+        is_known = (
+            not program.faults and not program.unset and not (is_joined and BUILTIN.fullmatch(program.value))
+        )
+        if is_known and (unset or faults) and all(fault.unset for fault in faults):
+            # Whatever its other words will be: is there such a program?
+            self._findings.stages.append(Stage((program.value,), where, expanded=program.expanded))
+        if faults:
             return None
         for word in takewhile(lambda word: word.value != "--", words):
-            if posixpath.basename(words[0].value) == "kubectl" and _WATCH_FLAG.fullmatch(word.value):
+            if posixpath.basename(program.value) == "kubectl" and _WATCH_FLAG.fullmatch(word.value):
                 self._find(word, f"{quoted(word.source)} never ends; put @watch before the pipeline instead")
                 return None
-        argv, where = tuple(word.value for word in words), self._at(words[0].start)
+        argv = tuple(word.value for word in words)
         is_expanded, is_quiet = any(word.expanded for word in words), any(t.kind == "quiet" for t in part)
-        unset = frozenset(number for number, word in enumerate(words) if word.unset)
         stage = Stage(argv, where, expanded=is_expanded, quiet=is_quiet, unset=unset)
-        # Of what bash is to join, its own commands are no programs.
-        if not unset and not (is_joined and BUILTIN.fullmatch(argv[0])):
+        if is_known and not unset:
             self._findings.stages.append(stage)
         return stage
 
