@@ -118,7 +118,10 @@ def test_at_any_moment_of_its_life(sidecar: Launcher) -> None:
     def end(moment: float) -> str:
         run = sidecar(*PATIENT, "--every", "50ms", *lines)
         threading.Event().wait(moment)
-        status = run.stop()
+        run.send(signal.SIGTERM)
+        status = run.wait()
+        # A program that was killed at the start may be on its way out still.
+        wait_until(lambda: not run.children(), what="something is left behind")
         # Before there is a handler, the signal does what it does to every program.
         fine = status == 0 or (status == -signal.SIGTERM and not run.log())
         return "" if fine else f"after {moment:.3f} s: {status}\n{run.log()}"
