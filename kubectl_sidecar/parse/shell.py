@@ -16,7 +16,7 @@ _END = r"(?![^ \t\n|&;<>()])"
 _REDIRECT = rf"{_FD}?[<>]&(?:[0-9]+|-){_END}|{_FD}(?:<<[<-]?|[<>][&|<>]?)"
 # Of each kind of operator: how it is written and, where a task cannot have it, what is wrong and a way out.
 _OPERATORS = {
-    "split": (rf"(?:[|&;<>]|{_FD}(?=\\\n[<>\\]))(?:\\\n)+[|&;<>(]", "{} goes on in the next line; join it"),
+    "split": (rf"[|&;<>](?:\\\n)+[|&;<>(]|{_FD}(?:\\\n)+[<>]", "{} goes on in the next line; join it"),
     "blank": (r"<[A-Za-z][\w.-]*(?: [\w.-]+)*>(?!\w)", "{}: a placeholder? Replace it by what it stands for"),
     "quiet": (rf"2>(?:[ \t]|\\\n)*/dev/null{_END}", ""),
     "fd": (_REDIRECT, "{} redirects, but standard error goes to the log; leave it out, or write 2>/dev/null"),

@@ -283,7 +283,7 @@ def runnable(findings: Findings) -> bool:
 
 
 def chosen_seed(usual: int) -> int:
-    """Return the same one each time; SIDECAR_TEST_SEED=random draws new lines, to look for what is not known."""
+    """Return the same one each time; SIDECAR_TEST_SEED=random draws new lines, to find what is not known."""
     asked = os.environ.get("SIDECAR_TEST_SEED", str(usual))
     seed = random.randrange(2**32) if asked == "random" else int(asked)  # noqa: S311 (nothing secret)
     print(f"seed {seed}")
