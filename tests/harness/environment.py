@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import os
 import shutil
@@ -23,8 +24,11 @@ Version = tuple[int, ...]
 def interpreters() -> dict[Version, str]:
     """The supported Pythons of this machine that can make environments, oldest first, one for each minor."""
     found: dict[Version, tuple[Version, str]] = {}
-    for candidate in {os.path.realpath(candidate): candidate for candidate in _candidates()}.values():
-        if (answer := _ask(candidate)) and answer[0][:2] in SUPPORTED:
+    candidates = {os.path.realpath(candidate): candidate for candidate in _candidates()}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = list(pool.map(_ask, candidates.values()))
+    for answer in answers:
+        if answer and answer[0][:2] in SUPPORTED:
             found[answer[0][:2]] = max(answer, found.get(answer[0][:2], answer))
     return {minor: found[minor][1] for minor in sorted(found)}
 
@@ -37,7 +41,8 @@ def _candidates() -> Iterator[str]:
             if program and Path(folder).name != "shims":
                 yield program
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    yield from map(str, pyenv.glob("versions/3.*/bin/python3"))
+    for major, minor in SUPPORTED:
+        yield from map(str, pyenv.glob(f"versions/{major}.{minor}.*/bin/python3"))
 
 
 def _ask(program: str) -> tuple[Version, str] | None:
