@@ -31,7 +31,8 @@ from tests.harness.control_plane import ControlPlane
 from tests.harness.waiting import wait_until
 
 PROGRAM = Path(sys.executable).with_name("kubectl-sidecar")
-DOCUMENTS = ("README.md", "example.yaml", "examples/once.yaml", "examples/task-file.yaml")
+EXAMPLES = ("example.yaml", "examples/once.yaml", "examples/task-file.yaml")
+PAGES = ("README.md", "docs/task-lines.md", "docs/watching.md")
 # A task line as they show it.
 SHOWN = re.compile(r"^ +(?:- )?((?:@.*)?kubectl get .*) > \S+$", re.MULTILINE)
 NODE = "rbac-node"
@@ -307,8 +308,8 @@ class World:
 
 
 def documented_lines() -> Iterator[str]:
-    """The task lines of the README and of the examples."""
-    for path in DOCUMENTS:
+    """The task lines of the documentation and of the examples."""
+    for path in (*PAGES, *EXAMPLES):
         text = re.sub(r" *(?:\\|(\|))\n *", r" \1 ", Path(path).read_text())
         yield from SHOWN.findall(text)
 
@@ -587,7 +588,7 @@ def test_bad_flags(words: tuple[str, ...], text: str) -> None:
     assert done.stderr.rstrip().endswith(text)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS[1:])
+@pytest.mark.parametrize("path", EXAMPLES)
 @pytest.mark.usefixtures("tools")
 def test_the_roles_of_the_examples_are_what_it_prints(path: str, tmp_path: Path) -> None:
     """Without a cluster, and without the variables that a Pod has."""
@@ -617,10 +618,9 @@ def roles_of(documents: Iterable[Json]) -> dict[str, Json]:
     return found
 
 
-def test_the_readme_shows_what_it_prints(world: World) -> None:
-    shown = re.findall(
-        r"^    \$ kubectl-sidecar (rbac .*)\n((?:    .*\n)+)", Path("README.md").read_text(), re.MULTILINE
-    )
+def test_the_documentation_shows_what_it_prints(world: World) -> None:
+    page = Path("docs/permissions.md").read_text()
+    shown = re.findall(r"^    \$ kubectl-sidecar (rbac .*)\n((?:    .*\n)+)", page, re.MULTILINE)
     assert shown
     for words, output in shown:
         printed = world.call(*shlex.split(words), MYPOD="", MYNODE="", MYNS="")
