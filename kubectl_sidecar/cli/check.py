@@ -15,11 +15,16 @@ from kubectl_sidecar.units import format_duration
 from kubectl_sidecar.watch import plan
 
 _DESCRIPTION = """\
-Report every problem of the tasks: the lines, the programs on PATH, the jq programs. Needs no cluster.
+Report every problem of the tasks: the lines, the programs on PATH, the jq
+programs. Needs no cluster.
 
-With --live it asks the cluster then whether everything that the tasks need is allowed."""
+With --live it asks the cluster then whether everything that the tasks need is
+allowed."""
 _EPILOG = """\
-exit status: 0 valid, and allowed; 1 not allowed, or no cluster can be asked; 2 bad flags or tasks"""
+exit status:
+  0  valid, and allowed
+  1  not allowed, or no cluster can be asked
+  2  bad flags or tasks"""
 # jq compiles in milliseconds; a program that computes for ever is not load time's business.
 _PROBE_SECONDS = 2.0
 

@@ -20,14 +20,15 @@ _SERVICE_LINK = r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SC
 DESCRIPTION = """\
 Keep files equal to what `kubectl ... | jq ...` says.
 
-A task is a line of sh: a pipeline and the file that it fills. There is no shell; what sh would do and
-kubectl-sidecar does not is an error. A file is replaced as a whole, when all of its line succeeded."""
+A task is a line of sh: a pipeline and the file that it fills. There is no
+shell; what sh would do and kubectl-sidecar does not is an error. A file is
+replaced as a whole, when all of its line succeeded."""
 EPILOG = """\
 examples:
-  kubectl-sidecar run 'kubectl get pod $MYPOD -o json | jq .status > this-pod-status.json'
+  kubectl-sidecar run 'kubectl get pod $MYPOD -o json | jq .status > pod.json'
   kubectl-sidecar run --output-dir /data -f /etc/kubectl-sidecar/tasks
-  kubectl-sidecar run --once --deadline 30s -f tasks.yaml      # for an init container or a Job
-  kubectl-sidecar check -f tasks                               # in CI: needs no cluster
+  kubectl-sidecar run --once -f tasks.yaml     # for an init container or a Job
+  kubectl-sidecar check -f tasks               # in CI: needs no cluster
   kubectl-sidecar rbac --service-account shop/app -f tasks | kubectl apply -f -
 
 a task file:
@@ -36,13 +37,19 @@ a task file:
       jq '[.items[].metadata.name]' > nodes.json
 
 exit status:
-  0  orderly stop; with --once: everything is fresh        2  bad flags, tasks, jq program; nothing ran
-  1  a task failed (--once), or gave up (--max-failures)   3  a bug in kubectl-sidecar
+  0  orderly stop; with --once: everything is fresh
+  1  a task failed (--once), or gave up (--max-failures)
+  2  bad flags, tasks or jq program; nothing ran
+  3  a bug in kubectl-sidecar
 
-signals: TERM, INT stop it (twice: at once); HUP reads the task files again; USR1 refreshes everything now
+signals:
+  TERM, INT  stop it (twice: at once)
+  HUP        read the task files again
+  USR1       refresh everything now
 
-Every flag with a value, and every switch of `run`, has a default in the environment: --output-dir is
-KUBECTL_SIDECAR_OUTPUT_DIR. Flags win. A KUBECTL_SIDECAR_ variable that is no flag is an error."""
+Every flag with a value, and every switch of `run`, has a default in the
+environment: --output-dir is KUBECTL_SIDECAR_OUTPUT_DIR. Flags win. A
+KUBECTL_SIDECAR_ variable that is no flag is an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,7 @@ def parser(command: str, description: str, epilog: str | None = None) -> argpars
 
 def add_tasks(command: argparse.ArgumentParser) -> None:
     """Add what says what the tasks are."""
-    help_of_lines = "a task line, such as 'kubectl get pod p | cat > p'"
+    help_of_lines = "a task line: 'kubectl get pod p | cat > p'"
     tasks = command.add_argument_group("tasks", "With none given: /etc/kubectl-sidecar/tasks.")
     tasks.add_argument("lines", metavar="LINE", nargs="*", default=[], help=help_of_lines)
     for flag in TASK_FLAGS:

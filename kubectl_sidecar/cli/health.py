@@ -11,17 +11,25 @@ from kubectl_sidecar.units import parse_duration
 
 _MAX_AGE_VARIABLE = "KUBECTL_SIDECAR_MAX_AGE"
 _DESCRIPTION = """\
-Say in one line whether the kubectl-sidecar of this container is healthy; for exec probes.
+Say in one line whether the kubectl-sidecar of this container is healthy; for
+exec probes.
 
-Without a flag: it lives. Its supervisor makes progress; an API server out of reach is no reason to restart
-it. Tasks with @optional count for neither --startup nor --ready."""
+Without a flag: it lives. Its supervisor makes progress; an API server out of
+reach is no reason to restart it. Tasks with @optional count for neither
+--startup nor --ready."""
 _EPILOG = """\
 examples:
-  startupProbe:    {exec: {command: [kubectl-sidecar, health, --startup]}, failureThreshold: 30}
-  livenessProbe:   {exec: {command: [kubectl-sidecar, health]}, timeoutSeconds: 5}
-  readinessProbe:  {exec: {command: [kubectl-sidecar, health, --ready, --max-age=5m]}, timeoutSeconds: 5}
+  startupProbe:
+    exec: {command: [kubectl-sidecar, health, --startup]}
+  livenessProbe:
+    exec: {command: [kubectl-sidecar, health]}
+  readinessProbe:
+    exec: {command: [kubectl-sidecar, health, --ready, --max-age=5m]}
 
-exit status: 0 healthy; 1 not, and the line says which task and why; 2 bad flags"""
+exit status:
+  0  healthy
+  1  not, and the line says which task and why
+  2  bad flags"""
 _AGE = "with --ready: how old a success may be [3 periods]"
 _FILE = "read this document instead of this container's own"
 
@@ -33,7 +41,7 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
         description=_DESCRIPTION,
         epilog=_EPILOG,
         # Without a width, argparse would load three compression libraries to learn that of the terminal.
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=108),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=78),
         allow_abbrev=False,
     )
     probe = parser.add_mutually_exclusive_group()

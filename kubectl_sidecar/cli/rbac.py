@@ -17,12 +17,17 @@ from kubectl_sidecar.kubectl.rule import Rule
 from kubectl_sidecar.process.signals import Groups
 
 _DESCRIPTION = """\
-Print the Roles, ClusterRoles and bindings that the tasks need, and no more, for kubectl apply -f -.
+Print the Roles, ClusterRoles and bindings that the tasks need, and no more,
+for kubectl apply -f -.
 
-Types of objects are looked up in the cluster or, where there is none, in a table of the built-in ones. A
-variable that is not set here is no problem: it stands for any name, or the service account's namespace."""
+Types of objects are looked up in the cluster or, where there is none, in a
+table of the built-in ones. A variable that is not set here is no problem: it
+stands for any name, or the service account's namespace."""
 _EPILOG = """\
-exit status: 0 all is known; 1 what a stage needs is not (a comment says which); 2 bad flags or tasks"""
+exit status:
+  0  all is known
+  1  what a stage needs is not; a comment says which
+  2  bad flags or tasks"""
 _GROUP = "rbac.authorization.k8s.io"
 
 

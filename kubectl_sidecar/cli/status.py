@@ -17,7 +17,8 @@ from kubectl_sidecar.status.health import paths, unhealthy
 _DESCRIPTION = """\
 Show what the kubectl-sidecar of this container is doing, task by task.
 
-AGE: since the last success. CHANGED: since the content last changed. NEXT: until the next attempt."""
+AGE: since the last success. CHANGED: since the content last changed. NEXT:
+until the next attempt."""
 _WATCH = "refresh the table every second, until Ctrl-C"
 _FILE = "read this document instead of this container's own"
 _COLUMNS = ("OUTPUT", "STATE", "AGE", "CHANGED", "FAILURES", "NEXT", "ERROR")

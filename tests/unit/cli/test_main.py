@@ -93,11 +93,11 @@ def test_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_fits_a_terminal(
     words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("COLUMNS", "80")
     assert main([*words.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: kubectl-sidecar {words}")
-    assert max(map(len, shown.splitlines())) <= 110
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_the_help_of_run_names_every_flag_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
