@@ -80,7 +80,9 @@ def invoked(argv: Sequence[str]) -> str:
     while program == "kubectl" and words and (word := words.pop()) != "--":
         if not word.startswith("-"):
             return f"{program} {word}"
-        list(_flags(word, words))  # it takes their values from the words
+        flags = list(_flags(word, words))  # it takes their values from the words
+        if any(name not in _KNOWN for name, _ in flags) and "=" not in word:
+            break  # is the next word its value, or the command?
     return program
 
 
@@ -97,7 +99,7 @@ def take_apart(stage: Stage) -> Get:
         for name, value in _flags(word, words):
             if name not in _KNOWN:
                 shown = "" if stage.expanded else f" --{name}" if len(name) > 1 else f" -{name}"
-                raise ValueError(f"what kubectl's flag{shown} means is not known; leave it or @watch out")
+                raise ValueError(f"what kubectl's flag{shown} means is not known")
             if value is None:
                 raise ValueError(f"expected a value after --{name}")
             get.flags[name] = value

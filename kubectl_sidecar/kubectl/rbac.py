@@ -97,8 +97,7 @@ def needs(task: Task, types: Types, namespace: str, read_files: ReadFiles) -> Ne
             reader.read(replace(stage, argv=argv), is_watched=not number and task.watch is not None)
         except ValueError as error:
             shown = "a stage" if is_secret else quoted(invoked(stage.argv))
-            reason = str(error).removesuffix("; leave it or @watch out")
-            found.unknown.append(f"what {shown} needs is not known: {reason}")
+            found.unknown.append(f"what {shown} needs is not known: {error}")
         except LookupError as error:
             word = "the type of objects" if is_secret else quoted(str(error.args[0]))
             found.problems.append(Problem(stage.where, f"{word} {types.otherwise}"))

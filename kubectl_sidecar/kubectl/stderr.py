@@ -12,6 +12,8 @@ from kubectl_sidecar.kubectl.rule import PATHS, Rule
 from kubectl_sidecar.process.pipeline import CUT, Ended, status_text
 from kubectl_sidecar.process.signals import SIGPIPE, SIGTERM
 
+# Characters of what one program said that go into a log line: the last ones, where it says why it ended.
+_LONGEST = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _KLOG = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d")
 # What jq 1.8.2 and kubectl 1.37.1 say may quote the values that they failed on: secrets. These are all the
@@ -98,6 +100,7 @@ def one_line(stderr: str, program: str = "kubectl") -> str:
     # kubectl tries discovery five times, and logs each of them before it says what is wrong.
     plain = [line for line in lines if not _KLOG.match(line)] or lines
     words = " / ".join(_CONTROL.sub(" ", line).strip() for line in plain if line.strip())
+    words = words if len(words) <= _LONGEST else "… " + words[-_LONGEST:]
     return words.encode(errors="replace").decode()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kubectl_sidecar.errors import Position, Problem, quoted, visible
 from kubectl_sidecar.parse.programs import BUILTIN
-from kubectl_sidecar.parse.shell import Reader, Token, written
+from kubectl_sidecar.parse.shell import BASH, Reader, Token, written
 from kubectl_sidecar.task import Stage, Task, WatchPlan
 from kubectl_sidecar.units import parse_duration, parse_mode
 from kubectl_sidecar.watch.plan import plan
@@ -21,6 +21,7 @@ _WATCH_FLAG = re.compile(r"(?:--watch|--watch-only|-[ARh]*w[ARhw]*)(?:=(?:1|t|T|
 _BASH = "bash -euo pipefail -c "
 _AS_A_STAGE = f"use {_BASH}'…' as a stage, with '\"'\"' for each ' in it"
 _NOT_COMPUTED = "no stage can compute this, only a variable of the container can"
+_COMPUTING = ("command", "backtick")
 
 # What is said about a task, by the names of OPTIONS and SWITCHES.
 Options = dict[str, Any]
@@ -80,8 +81,13 @@ class LineParser:
         self._report(directives, _NOT_COMPUTED)
         if not rest:
             self._find(line[-1], "expected a pipeline after the directives, in the same line", after=True)
-        if not rest or "unclosed" in (rest[0].kind, rest[-1].kind):
-            self._report(rest, _AS_A_STAGE)
+        loops = [token for token in rest if token.kind == "loop"]
+        if not rest or loops or rest[-1].kind == "unclosed":
+            self._report(loops or rest, _AS_A_STAGE)
+            return
+        if BUILTIN.fullmatch(rest[0].value) and not any(token.kind for token in rest):
+            text = f"{quoted(rest[0].value)} is a command of a shell and makes no output; leave this line out"
+            self._find(rest[0], text)
             return
         body = rest[:-1] if rest[-1].kind == "join" else rest  # a ; at the end
         is_joined = rest[0].bare in ("!", "time") or any(token.kind == "join" for token in body)
@@ -167,10 +173,11 @@ class LineParser:
         for fault in sorted(faults, key=lambda fault: fault.at):
             if fault.unset and f"{fault.unset}=" in line:
                 continue  # bash will set it
+            is_bash = fault.kind in (_COMPUTING if way_out == _NOT_COMPUTED else BASH)
             between = " " if fault.text.endswith("?") else "; "
-            text = f"{fault.text}{between}{way_out}" if fault.bash else fault.text
+            text = f"{fault.text}{between}{way_out}" if is_bash else fault.text
             self._findings.problems.append(Problem(self._at(fault.at), text))
-            if fault.bash and way_out.startswith("ready to paste"):
+            if is_bash and way_out.startswith("ready to paste"):
                 way_out = "the line above does it"
 
     def _stage(self, part: list[Token], following: Token | None, is_joined: bool) -> Stage | None:
@@ -179,19 +186,20 @@ class LineParser:
         if not words and following:
             hint = "; to go on in a new line, end the old one with |" if following.kind == "pipe" else ""
             self._find(following, f"expected a command before {quoted(following.source)}{hint}")
-        if not words or any(t.kind == "output" for t in part):
+        if not words:
             return None
         program, where = words[0], self._at(words[0].start)
         faults = [fault for word in words for fault in word.faults]
+        is_sound = not faults and all(token.kind != "output" for token in part)
         unset = frozenset(number for number, word in enumerate(words) if word.unset)
         # Of what bash is to join, its own commands are no programs.
         is_known = (
             not program.faults and not program.unset and not (is_joined and BUILTIN.fullmatch(program.value))
         )
-        if is_known and (unset or faults) and all(fault.unset for fault in faults):
+        if is_known and (unset or not is_sound) and all(fault.unset for fault in faults):
             # Whatever its other words will be: is there such a program?
             self._findings.stages.append(Stage((program.value,), where, expanded=program.expanded))
-        if faults:
+        if not is_sound:
             return None
         for word in takewhile(lambda word: word.value != "--", words):
             if posixpath.basename(program.value) == "kubectl" and _WATCH_FLAG.fullmatch(word.value):
@@ -237,14 +245,14 @@ def _split(tokens: list[Token]) -> list[_Part]:
 
 
 def _needs_bash(part: list[Token]) -> bool:
-    return any(fault.bash for token in part for fault in token.faults)
+    return any(fault.kind in BASH for token in part for fault in token.faults)
 
 
 def _with_bash(directives: list[Token], parts: list[_Part], target: Token | None, is_joined: bool) -> str:
     """Write the line with bash around what only bash can do, if it can be written in a line."""
     faults = [fault for _, part in parts for token in part for fault in token.faults]
     is_whole = all(any(not token.kind for token in part) for _, part in parts)
-    if not (target and is_whole) or any(not (fault.bash or fault.unset) for fault in faults):
+    if not (target and is_whole) or any(not (fault.kind in BASH or fault.unset) for fault in faults):
         return _AS_A_STAGE
     # A second output, or a descriptor before the output, would mean something else inside of bash.
     last = [token for token in parts[-1][1] if token.kind == "output" or token.start < target.start]

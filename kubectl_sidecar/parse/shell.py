@@ -49,11 +49,11 @@ _WORDS = {
     ),
     "bytes": ("", "{} holds a NUL, a byte that is not UTF-8 or a byte order mark; save it without"),
     "directive": ("", "directives stand before the pipeline; move {} to the start of the line"),
-    "empty": ("", '{} is empty, and sh drops an empty word that is not quoted; put "…" around it'),
+    "empty": ("", '{} is empty, and sh drops an empty unquoted word; give it a value, or put "…" around it'),
 }
 _REFUSED = _OPERATORS | _DOLLARS | _WORDS
-# What bash cannot do either, or not so that it could be written in a line.
-_WRONG = {"split", "blank", "append", "here", "stray", "parameter", "bytes", "directive"}
+# What bash can do, and so that it can be written in a line.
+BASH = {*_REFUSED, "blanks"} - {"split", "blank", "append", "here", "stray", "parameter", "bytes", "directive"}
 _OPERATOR = re.compile("|".join(f"(?P<{kind}>{row[0]})" for kind, row in _OPERATORS.items()), re.ASCII)
 _DOLLAR = re.compile("|".join(f"(?P<{kind}>{row[0]})" for kind, row in _DOLLARS.items()), re.ASCII)
 # Where a command begins, a bare one of these begins a compound command, which ends with the other.
@@ -91,7 +91,7 @@ class Fault:
 
     at: int  # its offset in the text
     text: str  # what is wrong and, where that can be said in general, what to write instead
-    bash: bool = False  # bash can do it
+    kind: str = ""  # one of _REFUSED, or "blanks" that a variable's value holds
     unset: str = ""  # the variable that is not set
 
 
@@ -101,7 +101,7 @@ class Token:
 
     start: int
     source: str
-    kind: str = ""  # one of _OPERATORS; "newline" in a compound command; "unclosed"; "" for a word
+    kind: str = ""  # one of _OPERATORS; "newline" in a compound command; "loop"; "unclosed"; "" for a word
     value: str = ""  # what the program gets, or the path
     bare: str = ""  # what stands outside quotes, with \0 for each part that is quoted or expanded
     expanded: bool = False  # it holds the value of a variable, which no message may show
@@ -115,7 +115,7 @@ class Token:
 
 def _fault(at: int, kind: str, shown: str) -> Fault:
     text = _REFUSED[kind][1].format(quoted(shown), name=shown[2:-1])
-    return Fault(at, text, bash=kind not in _WRONG)
+    return Fault(at, text, kind)
 
 
 def written(tokens: list[Token]) -> str:
@@ -273,7 +273,7 @@ class Reader:
         elif not double and re.search("[ \t\n]", value):
             text = f"the value of {found.group()} holds blanks, of which sh makes several words"
             text += f'; write "{found.group()}", or a variable for each word'
-            self._faults.append(Fault(at, text, bash=True))
+            self._faults.append(Fault(at, text, "blanks"))
         return value or ""
 
 
@@ -319,4 +319,4 @@ def _compound(tokens: list[Token]) -> Token:
     kept = [line for line in lines if not re.match(r"(?:while|until|sleep|done|do)\b", line)]
     text = "a task is repeated by itself; leave out while, sleep and done, and keep:"
     text += "".join(f"\n        {visible(line)}" for line in kept)
-    return replace(word, kind="unclosed", faults=(Fault(word.start, text),))
+    return replace(word, kind="loop", faults=(Fault(word.start, text),))

@@ -89,7 +89,10 @@ def _watchable(stage: Stage) -> Get:
     if what != "kubectl get":
         shown = "another command" if stage.expanded else quoted(what)
         raise ValueError(f"only kubectl get can be watched, and this is {shown}; leave @watch out")
-    get = take_apart(stage)
+    try:
+        get = take_apart(stage)
+    except ValueError as error:
+        raise ValueError(f"{error}; leave it or @watch out") from None
     for name, way_out in _REFUSED.items():
         if get.flags.get(name, "") not in ("", "false"):
             raise ValueError(f"--{name} cannot be watched: {way_out}")

@@ -84,8 +84,8 @@ def test_what_is_no_types_and_names(words: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("get pods --foo=1", "what kubectl's flag --foo means is not known; leave it or @watch out"),
-        ("get pods -oz -x", "what kubectl's flag -x means is not known; leave it or @watch out"),
+        ("get pods --foo=1", "what kubectl's flag --foo means is not known"),
+        ("get pods -oz -x", "what kubectl's flag -x means is not known"),
         ("get pods -n", "expected a value after --namespace"),
         ("get pods --output", "expected a value after --output"),
     ],
@@ -96,7 +96,7 @@ def test_flags_that_are_not_known_or_lack_their_value_are_refused(words: str, te
 
 
 def test_a_flag_from_the_environment_is_not_shown() -> None:
-    with pytest.raises(ValueError, match=r"^what kubectl's flag means is not known; leave it or @watch out$"):
+    with pytest.raises(ValueError, match=r"^what kubectl's flag means is not known$"):
         get("get pods --secret", expanded=True)
 
 
@@ -106,7 +106,8 @@ def test_a_flag_from_the_environment_is_not_shown() -> None:
         ("/usr/bin/kubectl get pods", "kubectl get"),
         ("kubectl -n ns --context=c --as me -v 6 logs web --tail=5", "kubectl logs"),
         ("kubectl --insecure_skip_tls_verify get pods", "kubectl get"),
-        ("kubectl --foo get pods", "kubectl pods"),  # as cobra does it
+        ("kubectl --foo get pods", "kubectl"),  # who knows whether "get" is its value
+        ("kubectl --foo=get pods", "kubectl pods"),
         ("kubectl - get pods", "kubectl get"),
         ("kubectl -- get pods", "kubectl"),
         ("kubectl -n", "kubectl"),

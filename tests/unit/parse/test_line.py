@@ -99,6 +99,8 @@ REFUSED = [
     ("p > | q", "4: expected a path after >", f"5: {CAME.format('`|`')}{TEE}"),
     ("p > x | q", f"7: {CAME.format('`|`')}{TEE}"),
     ("p > x > y", f"9: {CAME.format('`> y`')}"),
+    ("set -euo pipefail", "1: `set` is a command of a shell and makes no output; leave this line out"),
+    ("trap 'exit 0' TERM", "1: `trap` is a command of a shell and makes no output; leave this line out"),
     ("p > x y", f"7: {CAME.format('`y`')}"),
     ("p > x 2>/dev/null y", f"19: {CAME.format('`y`')}"),
     ('p > ""', f"5: {NO_FILE}"),
@@ -164,9 +166,9 @@ def test_problems_of_directives_and_words_are_reported_together() -> None:
 
 
 def test_sound_stages_and_outputs_of_refused_lines_are_known() -> None:
-    findings = found("p 2> a | q b > x\nq c | r $UNSET > y\ncd /a && s 1 | t 2 > ./z\nu 3 > ../w\nv\n")
+    findings = found("p 2> a | q b > x\nq c | r $UNSET > y\ncd /a && s 1 | t 2 > ./z\nu 3 > ../w\nv\np | w > f > g\n")
     assert [stage.argv for stage in findings.stages] == [
-        ("p",), ("q", "b"), ("q", "c"), ("r",), ("s", "1"), ("t", "2"), ("u", "3"), ("v",)
+        ("p",), ("q", "b"), ("q", "c"), ("r",), ("s", "1"), ("t", "2"), ("u", "3"), ("v",), ("p",), ("w",)
     ]  # fmt: skip
     assert [output for output, _ in findings.outputs] == ["x", "y", "z"]
     assert findings.tasks == []
@@ -215,9 +217,9 @@ def test_a_pasted_loop_gets_one_message_with_the_lines_that_remain() -> None:
     )
     assert refusals(LOOP)[0] == f"2:1: {message}{kept}"
     assert [refusal[:4] for refusal in refusals(LOOP)] == ["2:1:", "8:3:"]
-    assert refusals("until p; do q > x; r > y; sleep 1; done") == [
-        f"1:1: {message}\n        q > x\n        r > y"
-    ]
+    loop, kept = "until p; do q > x; r > y; sleep 1; done", "\n        q > x\n        r > y"
+    assert refusals(loop) == refusals(f"{loop} &") == [f"1:1: {message}{kept}"]
+    assert refusals(f"set -e; {loop}; exit") == [f"1:9: {message}{kept}"]
 
 
 def test_a_loop_that_only_reads_is_no_repeated_task() -> None:

@@ -84,7 +84,7 @@ JQ = "$x is not set; if it is a variable of jq, put the jq program in single quo
 HOLDS = "the value of ${0} holds blanks, of which sh makes several words"
 HOLDS += '; write "{1}", or a variable for each word'
 BYTES = "holds a NUL, a byte that is not UTF-8 or a byte order mark; save it without"
-EMPTY = '`{0}` is empty, and sh drops an empty word that is not quoted; put "…" around it'
+EMPTY = '`{0}` is empty, and sh drops an empty unquoted word; give it a value, or put "…" around it'
 REFUSED = [
     ("p >> x", f"3: `>>`: {OUTPUT}"),
     ("p >| x", f"3: `>|`: {OUTPUT}"),
@@ -142,7 +142,7 @@ REFUSED = [
     ("p {a,b} > x", f"3: {BRACES}"),
     ("p x{1..3}y > x", f"3: {BRACES}"),
     ("p {a..c..2} {{a},b} > x", f"3: {BRACES}", f"13: {BRACES}"),
-    ("p > {a,b}", f"5: {BRACES}; no stage can compute this, only a variable of the container can"),
+    ("p > {a,b}", f"5: {BRACES}"),
     ("NAME=value p > x", f"1: `NAME=value` {SETS}"),
     ("NAME+=value p > x", f"1: `NAME+=value` {SETS}"),
     ("a[0]=b p > x", f"1: `a[0]=b` {SETS}"),

@@ -137,7 +137,7 @@ def test_one_named_object_that_is_not_read_as_json_is_a_trigger_too(line: str) -
             "kubectl get pods --foo=1",
             "what kubectl's flag --foo means is not known; leave it or @watch out",
         ),
-        ("kubectl get pods -n", "expected a value after --namespace"),
+        ("kubectl get pods -n", "expected a value after --namespace; leave it or @watch out"),
     ],
 )
 def test_what_cannot_be_watched_is_refused(line: str, text: str) -> None:
