@@ -259,6 +259,11 @@ def test_the_log_of_kubectls_attempts_is_left_out_when_it_also_says_what_is_wron
     assert one_line(LOG) == LOG.strip()
 
 
+def test_of_much_that_a_program_says_the_last_part_is_shown() -> None:
+    assert one_line("x" * 999 + "\n" + "why" * 300, "p") == "… " + "x" * 97 + " / " + "why" * 300
+    assert one_line("x" * 1000, "p") == "x" * 1000
+
+
 def test_control_characters_do_not_reach_a_terminal_or_a_second_line() -> None:
     stderr = "\x1b[31mred\x1b[0m\r\nnext\x00\x85line\u2028and\u202eback\ttab \udcff"
     assert one_line(stderr) == "[31mred [0m / next / line / and back tab ?"
