@@ -19,6 +19,8 @@ from kubectl_sidecar.units import format_duration
 
 # Seconds that the last documents may take.
 CLOSING_SECONDS = 1.0
+# Changes come in bursts: one document tells of all that come within this time.
+_GATHERING_SECONDS = 0.1
 # The time and the seconds since boot do not drift apart; a larger difference means that the clock was set.
 _STEP = 1.0
 
@@ -45,7 +47,7 @@ class Recorder:
         self._started = self._heartbeat = now
         self._reload_error: str | None = None
         self._states: dict[Task, State] = {}
-        self._closing = False
+        self._closing = threading.Event()
         self._wanted = {path: threading.Event() for path in paths}
         self._threads = [threading.Thread(target=self._keep, args=(path,), daemon=True) for path in paths]
         for thread in self._threads:
@@ -54,8 +56,9 @@ class Recorder:
     def close(self) -> None:
         """Wait until the last document is written everywhere, for at most CLOSING_SECONDS."""
         deadline = time.monotonic() + CLOSING_SECONDS
-        with self._change():
-            self._closing = True
+        self._closing.set()
+        for wanted in self._wanted.values():
+            wanted.set()
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
@@ -138,11 +141,12 @@ class Recorder:
     def _keep(self, path: str) -> None:
         """Replace one document by the newest, for ever: a volume that hangs holds up this thread alone."""
         file = OutputFile("/", path, 0o644, durable=False)
-        closing = warned = False
-        while not closing:
+        is_last = warned = False
+        while not is_last:
             self._wanted[path].wait()
+            self._closing.wait(_GATHERING_SECONDS)
             self._wanted[path].clear()
-            closing = self._closing
+            is_last = self._closing.is_set()
             try:
                 with open(self._memory_file("status"), "w", encoding="utf-8") as content:
                     content.write(self.document())
