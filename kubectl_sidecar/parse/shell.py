@@ -53,7 +53,16 @@ _WORDS = {
 }
 _REFUSED = _OPERATORS | _DOLLARS | _WORDS
 # What bash can do, and so that it can be written in a line.
-BASH = {*_REFUSED, "blanks"} - {"split", "blank", "append", "here", "stray", "parameter", "bytes", "directive"}
+BASH = {*_REFUSED, "blanks"} - {
+    "split",
+    "blank",
+    "append",
+    "here",
+    "stray",
+    "parameter",
+    "bytes",
+    "directive",
+}
 _OPERATOR = re.compile("|".join(f"(?P<{kind}>{row[0]})" for kind, row in _OPERATORS.items()), re.ASCII)
 _DOLLAR = re.compile("|".join(f"(?P<{kind}>{row[0]})" for kind, row in _DOLLARS.items()), re.ASCII)
 # Where a command begins, a bare one of these begins a compound command, which ends with the other.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import resource
@@ -96,6 +97,9 @@ class Pipeline:
     stop: Stop
     processes: list[Any] = field(default_factory=list)  # what sh has started, in the order of the stages
     stderrs: list[int] = field(default_factory=list)  # the file of each stage's stderr
+    files: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # what is open as long as it is
+    output: int = -1  # the file that the last stage writes; -1: it writes elsewhere
+    stdin: io.FileIO | None = None  # what feeds the first stage
     _why: Why | None = None  # why it ends, or has ended; None: it runs
     _over: threading.Event = field(default_factory=threading.Event)
     # Held while groups are signalled: when it is over none is, because others may have their numbers.
@@ -139,6 +143,16 @@ class Pipeline:
         """Tell whether all stages still run."""
         return all(process.is_alive() for process in self.processes)
 
+    def finish(self, timeout: float, document: bytes = b"") -> Ended:
+        """Feed it the document, and wait until it has ended, for `timeout` seconds at most."""
+        self.limit(timeout)
+        if self.stdin is not None:
+            # A stage need not read to the end, and the timeout ends one that does not read at all.
+            with self.stdin, contextlib.suppress(BrokenPipeError):
+                while document:
+                    document = document[self.stdin.write(document) :]
+        return self.wait()
+
     def wait(self) -> Ended:
         """Wait until every stage has ended, kill what they left running, and return how they ended."""
         if self.processes and _reap(self.processes[-1]):
@@ -158,10 +172,11 @@ class Pipeline:
         return Ended(why, statuses, stderrs)
 
     def close(self) -> None:
-        """End what still runs, and wait until it has ended."""
+        """End what still runs, wait until it has ended, and close the output."""
         if not self._over.is_set():
             self.end()
             self.wait()
+        self.files.close()
 
 
 def _reap(process: Any) -> int:  # noqa: ANN401 (sh has no types)
@@ -203,13 +218,9 @@ class Launcher:
         self, argvs: Sequence[Sequence[str]], environment: Mapping[str, str], stop: Stop, timeout: float
     ) -> tuple[Ended, bytes]:
         """Run a pipeline for `timeout` seconds at most; return its end and its output. Raises as start()."""
-        output = self.memory_file("output")
-        try:
-            with self.start(argvs, environment, stop, stdout=output) as pipeline:
-                pipeline.limit(timeout)
-                return pipeline.wait(), os.pread(output, os.fstat(output).st_size, 0)
-        finally:
-            os.close(output)
+        with self.start(argvs, environment, stop) as pipeline:
+            ended = pipeline.finish(timeout)
+            return ended, os.pread(pipeline.output, os.fstat(pipeline.output).st_size, 0)
 
     def start(
         self,
@@ -217,32 +228,25 @@ class Launcher:
         environment: Mapping[str, str],
         stop: Stop,
         *,
-        stdout: int,
-        stdin: int | None = None,
+        stdout: int | None = None,
+        fed: bool = False,
         quiet: Collection[int] = (),
     ) -> Pipeline:
-        """Start the stages; stdin None is /dev/null, what the stages `quiet` write to stderr is thrown away.
+        """Start the stages; what those at `quiet` write to stderr is thrown away.
 
-        Raises RefreshFailed when they cannot be started, and Stopping when `stop` is set.
+        The last one writes to `stdout`, or to a file of the pipeline's own. The first one reads what
+        `finish` is given if it is `fed`, else nothing. Raises RefreshFailed when they cannot be started, and
+        Stopping when `stop` is set.
         """
         if stop.is_set():
             raise Stopping
         pipeline = Pipeline(self.groups, self.grace, stop)
         try:
-            # Closed when all are started: end of file and SIGPIPE must reach the stages, not us.
-            with _refused("the pipeline cannot be started"), contextlib.ExitStack() as ours:
-                null = ours.enter_context(open(os.devnull, "r+b", buffering=0)).fileno()
-                source = null if stdin is None else stdin
-                for position, argv in enumerate(argvs):
-                    following, sink = -1, stdout
-                    if position < len(argvs) - 1:
-                        following, sink = os.pipe()
-                        ours.callback(os.close, following)
-                        ours.callback(os.close, sink)
-                    pipeline.stderrs.append(os.dup(null) if position in quiet else self._stderr_file())
-                    files = {"_in": source, "_out": sink, "_err": pipeline.stderrs[-1]}
-                    pipeline.processes.append(self._start_stage(argv, _env=environment, **files))
-                    source = following
+            with _refused("the pipeline cannot be started"):
+                if stdout is None:
+                    stdout = pipeline.output = self.memory_file("output")
+                    pipeline.files.callback(os.close, stdout)
+                self._start_stages(pipeline, argvs, environment, stdout, fed=fed, quiet=quiet)
             stop.pipelines.add(pipeline)
             if stop.is_set():
                 raise Stopping
@@ -250,6 +254,34 @@ class Launcher:
             pipeline.close()
             raise
         return pipeline
+
+    def _start_stages(
+        self,
+        pipeline: Pipeline,
+        argvs: Sequence[Sequence[str]],
+        environment: Mapping[str, str],
+        stdout: int,
+        *,
+        fed: bool,
+        quiet: Collection[int],
+    ) -> None:
+        # Closed when all are started: end of file and SIGPIPE must reach the stages, not us.
+        with contextlib.ExitStack() as ours:
+            source = null = ours.enter_context(open(os.devnull, "r+b", buffering=0)).fileno()
+            if fed:
+                source, feeding = os.pipe()
+                ours.callback(os.close, source)
+                pipeline.stdin = pipeline.files.enter_context(open(feeding, "wb", buffering=0))
+            for position, argv in enumerate(argvs):
+                following, sink = -1, stdout
+                if position < len(argvs) - 1:
+                    following, sink = os.pipe()
+                    ours.callback(os.close, following)
+                    ours.callback(os.close, sink)
+                pipeline.stderrs.append(os.dup(null) if position in quiet else self._stderr_file())
+                files = {"_in": source, "_out": sink, "_err": pipeline.stderrs[-1]}
+                pipeline.processes.append(self._start_stage(argv, _env=environment, **files))
+                source = following
 
     def _start_stage(self, argv: Sequence[str], **options: Any) -> Any:  # noqa: ANN401
         limit = self.file_limit()

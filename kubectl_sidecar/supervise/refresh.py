@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kubectl_sidecar.errors import NotFound, RefreshFailed, Stopping
 from kubectl_sidecar.kubectl.kubeconfig import DiscoveryCache
 from kubectl_sidecar.kubectl.stderr import failed_stages, failure, is_stale_discovery, said
-from kubectl_sidecar.process.pipeline import Ended, Launcher, Stop
+from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
 from kubectl_sidecar.publish.file import OutputFile, Published
 from kubectl_sidecar.status.recorder import Recorder
 from kubectl_sidecar.task import Settings, Stage, Task
@@ -48,7 +48,7 @@ class Refresher:
         self._stop = stop
         self._file = OutputFile(context.settings.output_dir, task.output, task.mode)
         # The stages after a watched source, waiting for its next document.
-        self._waiting: _Stages | None = None
+        self._waiting: Pipeline | None = None
 
     def close(self) -> None:
         if self._waiting is not None:
@@ -58,9 +58,9 @@ class Refresher:
         """Run the whole line, and publish; raises RefreshFailed, and the output is as it was, or Stopping."""
         with self._context.slots:
             self._context.cache.expire()
-            with contextlib.closing(self._start(self._task.stages)) as stages:
+            with self._start(self._task.stages) as pipeline:
                 try:
-                    return self._publish(stages, stages.finish(self._task.timeout))
+                    return self._publish(self._task.stages, pipeline, pipeline.finish(self._task.timeout))
                 except NotFound as error:
                     return self._missing(error)
 
@@ -72,8 +72,9 @@ class Refresher:
         ahead = self._task.watch.ahead
         # Stages that may be started ahead are small: only the others count as a running line.
         slot = contextlib.nullcontext() if ahead else self._context.slots
-        with slot, contextlib.closing(self._take_waiting()) as stages:
-            published = self._publish(stages, stages.finish(self._task.timeout, document.content))
+        with slot, self._take_waiting() as pipeline:
+            ended = pipeline.finish(self._task.timeout, document.content)
+            published = self._publish(self._task.stages[1:], pipeline, ended)
         if ahead:
             # So that the next change finds them waiting: it is in the file in 2 ms and not 18.
             with contextlib.suppress(RefreshFailed):
@@ -82,22 +83,22 @@ class Refresher:
 
     def probe(self) -> None:
         """Run the source alone, and throw its output away; raises RefreshFailed, NotFound and Stopping."""
-        argvs = [self._task.stages[0].argv]
-        context = self._context
-        with context.slots:
-            ended, _ = context.launcher.run(argvs, context.environment, self._stop, self._task.timeout)
-        self._check(argvs, ended)
+        with self._context.slots, self._start(self._task.stages[:1]) as pipeline:
+            self._check(self._task.stages[:1], pipeline.finish(self._task.timeout))
 
-    def _take_waiting(self) -> _Stages:
+    def _take_waiting(self) -> Pipeline:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            if waiting.pipeline.is_waiting():
+            if waiting.is_waiting():
                 return waiting
             waiting.close()
         return self._start(self._task.stages[1:], fed=True)
 
-    def _start(self, stages: Sequence[Stage], *, fed: bool = False) -> _Stages:
-        return _Stages(stages, self._context, self._stop, fed=fed)
+    def _start(self, stages: Sequence[Stage], *, fed: bool = False) -> Pipeline:
+        """Start stages; raises RefreshFailed when they cannot be started, and Stopping."""
+        argvs, quiet = _argvs(stages), [number for number, stage in enumerate(stages) if stage.quiet]
+        launcher, environment = self._context.launcher, self._context.environment
+        return launcher.start(argvs, environment, self._stop, fed=fed, quiet=quiet)
 
     def _missing(self, error: NotFound) -> Published:
         """Do what @on-missing says when the object does not exist; raises `error` for keep."""
@@ -105,79 +106,31 @@ class Refresher:
             raise error
         return self._file.remove()
 
-    def _publish(self, stages: _Stages, ended: Ended) -> Published:
+    def _publish(self, stages: Sequence[Stage], pipeline: Pipeline, ended: Ended) -> Published:
         """Publish what the stages wrote if all of them succeeded; raises RefreshFailed and Stopping."""
-        size, limit = os.fstat(stages.output).st_size, self._context.launcher.file_limit()
+        size, limit = os.fstat(pipeline.output).st_size, self._context.launcher.file_limit()
         if size >= limit and ended.why != "stopped":
             most = self._context.settings.max_output
             whose = "--max-output" if limit > most else "the limit on file sizes, RLIMIT_FSIZE"
             raise RefreshFailed(f"wrote more than {min(most, limit - 1)} bytes ({whose})")
-        self._check(stages.argvs, ended)
-        _check_room(stages.output, size)
+        self._check(stages, ended)
+        _check_room(pipeline.output, size)
         if not size and not self._task.allow_empty:
             text = "nothing was written, and an empty output is published with @allow-empty only"
-            raise RefreshFailed(text + _spoken(stages.argvs, ended))
-        return self._file.publish(stages.output)
+            raise RefreshFailed(text + _spoken(stages, ended))
+        return self._file.publish(pipeline.output)
 
-    def _check(self, argvs: Sequence[Sequence[str]], ended: Ended) -> None:
+    def _check(self, stages: Sequence[Stage], ended: Ended) -> None:
         """Raise RefreshFailed unless all stages succeeded, and Stopping if they were stopped."""
         if ended.why == "stopped":
             raise Stopping
         if ended.why == "timeout":
             timeout = format_duration(self._task.timeout)
-            raise RefreshFailed(f"timed out after {timeout} (@timeout, --timeout){_spoken(argvs, ended)}")
+            raise RefreshFailed(f"timed out after {timeout} (@timeout, --timeout){_spoken(stages, ended)}")
         if failed_stages(ended):
             if any(map(is_stale_discovery, ended.stderrs)):
                 self._context.cache.drop()
-            raise failure(argvs, ended)
-
-
-class _Stages:
-    """Started stages, what they wrote so far, and the end of the pipe that feeds them, if one does."""
-
-    def __init__(self, stages: Sequence[Stage], context: Context, stop: Stop, *, fed: bool) -> None:
-        """Raises RefreshFailed when they cannot be started, and Stopping."""
-        self.argvs = [stage.argv for stage in stages]
-        quiet = [number for number, stage in enumerate(stages) if stage.quiet]
-        launcher = context.launcher
-        with contextlib.ExitStack() as cleanup:
-            self.output = launcher.memory_file("output")
-            cleanup.callback(os.close, self.output)
-            stdin, self._stdin = os.pipe2(os.O_CLOEXEC) if fed else (-1, -1)
-            cleanup.callback(self._end_of_input)
-            try:
-                self.pipeline = launcher.start(
-                    self.argvs,
-                    context.environment,
-                    stop,
-                    stdin=stdin if fed else None,
-                    stdout=self.output,
-                    quiet=quiet,
-                )
-            finally:
-                if fed:
-                    os.close(stdin)
-            cleanup.enter_context(self.pipeline)
-            self._cleanup = cleanup.pop_all()
-
-    def close(self) -> None:
-        """End what still runs."""
-        self._cleanup.close()
-
-    def finish(self, timeout: float, document: bytes = b"") -> Ended:
-        """Feed them the document and wait until they have ended, for `timeout` seconds at most."""
-        self.pipeline.limit(timeout)
-        # A stage need not read to the end, and the timeout ends one that does not read at all.
-        with contextlib.suppress(BrokenPipeError):
-            while document:
-                document = document[os.write(self._stdin, document) :]
-        self._end_of_input()
-        return self.pipeline.wait()
-
-    def _end_of_input(self) -> None:
-        fd, self._stdin = self._stdin, -1
-        if fd != -1:
-            os.close(fd)
+            raise failure(_argvs(stages), ended)
 
 
 def _check_room(output: int, size: int) -> None:
@@ -193,6 +146,10 @@ def _check_room(output: int, size: int) -> None:
             raise RefreshFailed("no space left for what the stages write, in memory or in /tmp") from error
 
 
-def _spoken(argvs: Sequence[Sequence[str]], ended: Ended) -> str:
-    text = said(argvs, ended)
+def _argvs(stages: Sequence[Stage]) -> list[tuple[str, ...]]:
+    return [stage.argv for stage in stages]
+
+
+def _spoken(stages: Sequence[Stage], ended: Ended) -> str:
+    text = said(_argvs(stages), ended)
     return f": {text}" if text else ""

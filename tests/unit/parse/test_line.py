@@ -166,7 +166,9 @@ def test_problems_of_directives_and_words_are_reported_together() -> None:
 
 
 def test_sound_stages_and_outputs_of_refused_lines_are_known() -> None:
-    findings = found("p 2> a | q b > x\nq c | r $UNSET > y\ncd /a && s 1 | t 2 > ./z\nu 3 > ../w\nv\np | w > f > g\n")
+    findings = found(
+        "p 2> a | q b > x\nq c | r $UNSET > y\ncd /a && s 1 | t 2 > ./z\nu 3 > ../w\nv\np | w > f > g\n"
+    )
     assert [stage.argv for stage in findings.stages] == [
         ("p",), ("q", "b"), ("q", "c"), ("r",), ("s", "1"), ("t", "2"), ("u", "3"), ("v",), ("p",), ("w",)
     ]  # fmt: skip

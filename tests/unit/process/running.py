@@ -37,18 +37,13 @@ def started(
     *argvs: Sequence[str],
     starter: Launcher | None = None,
     stop: Stop | None = None,
-    stdin: int | None = None,
+    fed: bool = False,
     quiet: Collection[int] = (),
 ) -> Iterator[tuple[Pipeline, int]]:
     """Start a pipeline that writes to a file; its block gets the two."""
     starter = starter or launcher()
-    output = starter.memory_file("output")
-    try:
-        pipeline = starter.start(argvs, os.environ, stop or Stop(), stdout=output, stdin=stdin, quiet=quiet)
-        with pipeline:
-            yield pipeline, output
-    finally:
-        os.close(output)
+    with starter.start(argvs, os.environ, stop or Stop(), fed=fed, quiet=quiet) as pipeline:
+        yield pipeline, pipeline.output
 
 
 def content(fd: int) -> bytes:

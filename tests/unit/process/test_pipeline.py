@@ -161,26 +161,26 @@ def test_a_block_that_is_left_ends_the_stages() -> None:
         raise ZeroDivisionError
 
 
-def test_a_stage_that_is_waiting_has_not_ended() -> None:
-    read, write = os.pipe()
-    try:
-        with started(("cat",), ("cat",), stdin=read) as (pipeline, output):
-            assert pipeline.is_waiting()
-            os.write(write, b"given\n")
-            os.close(write)
-            wait_until(lambda: not pipeline.is_waiting())
-            assert (pipeline.wait().statuses, content(output)) == ((0, 0), b"given\n")
-    finally:
-        os.close(read)
+def test_a_pipeline_that_is_fed_waits_for_its_document() -> None:
+    document = b"given\n" * 100_000  # more than a pipe holds
+    with started(("cat",), ("cat",), fed=True) as (pipeline, output):
+        assert pipeline.is_waiting()
+        assert pipeline.finish(20.0, document).statuses == (0, 0)
+        assert content(output) == document
 
 
-def test_the_callers_descriptors_stay_open() -> None:
-    read, write = os.pipe()
-    with started(("true",), stdin=read) as (pipeline, output):
-        pipeline.wait()
-        assert {str(read), str(write), str(output)} <= descriptors()
-    os.close(read)
-    os.close(write)
+def test_a_stage_need_not_read_its_document() -> None:
+    with started(("true",), fed=True) as (pipeline, _):
+        assert pipeline.finish(20.0, b"given\n" * 100_000).statuses == (0,)
+    with started(("sleep", "1000"), fed=True) as (pipeline, _):
+        assert pipeline.finish(0.05, b"given\n" * 100_000).why == "timeout"
+
+
+def test_what_a_pipeline_has_open_is_closed_at_its_end() -> None:
+    before = descriptors()
+    with started(("cat",), fed=True) as (_, output):
+        assert str(output) in descriptors()
+    assert descriptors() == before
 
 
 def test_a_stop_ends_every_pipeline_of_its_thread() -> None:

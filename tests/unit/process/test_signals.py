@@ -188,7 +188,7 @@ PROGRAM = """
 
     def start(*argvs):
         launcher = Launcher(groups, 5.0, 1 << 20, None)
-        return launcher.start(argvs, os.environ, Stop(), stdout=launcher.memory_file("output"))
+        return launcher.start(argvs, os.environ, Stop())
 
     def for_ever():
         threading.Event().wait()
