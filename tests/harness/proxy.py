@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -43,6 +44,8 @@ class Connection:
             if not data:
                 return False
             self._proxy.flows.wait()
+            if source is self.server:
+                time.sleep(self._proxy.delay)
             if self.is_swallowed:
                 continue
             if source is self.server and self._proxy.cuts and len(data) > 1:
@@ -88,6 +91,8 @@ class Proxy:
         self.flows.set()
         self.cuts = False
         """The next answer is cut in its middle."""
+        self.delay = 0.0
+        """Seconds that each part of an answer takes longer."""
         self._plain = plain
         self._account = account
         self._plane = account.control_plane

@@ -99,6 +99,29 @@ def test_an_event_that_is_cut_in_its_middle_is_not_lost(
         assert run.stop() == 0
 
 
+def test_a_slow_server_that_refuses_a_watch_is_asked_ever_more_rarely(
+    web: ConfigMap, sidecar: Launcher
+) -> None:
+    account, plane = web.watcher("get list"), web.namespace.control_plane
+    mark = plane.audit_mark()
+
+    def verbs() -> list[str]:
+        return [one.verb for one in plane.requests_since(mark, account.user) if one.resource]
+
+    with proxied(account) as (proxy, environment):
+        # A list takes longer than a watch is silent before it is asked what that means.
+        proxy.delay = 0.4
+        run = sidecar(LINE, env=environment)
+        run.wait_for_log("n: it cannot be watched, and is refreshed every 30s instead: ")
+        shows(run, "0\n", timeout=10)
+        wait_until(lambda: verbs().count("watch") >= 5, timeout=60, what="it is not tried again")
+        tried = verbs()
+        # To each try belongs its list; what else there is are the first look, the poll, and what may run now.
+        assert tried.count("list") <= tried.count("watch") + 1
+        assert tried.count("get") <= 5
+        assert run.stop() == 0
+
+
 def test_a_connection_that_goes_silent_is_given_up(
     web: ConfigMap, account: ServiceAccount, sidecar: Launcher
 ) -> None:
