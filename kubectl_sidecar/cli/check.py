@@ -70,5 +70,6 @@ def _described(task: Task) -> str:
     watch = f"watch ({plan.describe(task.watch)}), " if task.watch else ""
     times = f"every {format_duration(task.every)}, timeout {format_duration(task.timeout)}"
     text = f"{watch}{times}, mode {task.mode:04o}, on-missing {task.on_missing}"
+    text += ", directory" * task.output.endswith("/")
     text += ", allow-empty" * task.allow_empty + ", optional" * (not task.required)
     return f"{task.where}: {visible(task.output)}: {visible(programs)}; {text}"

@@ -221,12 +221,13 @@ class LineParser:
 
 
 def normalise(output: str) -> str:
-    """Return `a/b/c` for `a//b/./c`; raises ValueError for what is no file below the output directory."""
+    """Return `a/b` for the file `a//./b`, `a/` for the directory `./a/`; raises ValueError for neither."""
     if visible(output) != output or "\t" in output:
         raise ValueError("the output's path holds control characters, but it is the task's name in logs")
-    if posixpath.basename(output) in ("", ".", ".."):
-        raise ValueError("the output's path ends without the name of a file; add it")
     path = posixpath.normpath(output)
+    if posixpath.basename(output) in (".", "..") or not output or not path.strip("/"):
+        raise ValueError("the output's path ends without the name of a file; add it")
+    path += "/" * output.endswith("/")
     if path.startswith("../"):
         raise ValueError("the output's path leaves the output directory; write an absolute path to do so")
     # POSIX lets two leading slashes mean something else; Linux does not.

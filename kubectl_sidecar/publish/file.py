@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kubectl_sidecar.publish.volume import STAGED, explained, open_parent, staged_name
+from kubectl_sidecar.publish.volume import STAGED, explained, identity, open_found, open_parent, staged_name
 
 log = logging.getLogger("kubectl_sidecar")
 
@@ -31,14 +31,13 @@ class Published:
 
 
 @dataclass(eq=False)
-class OutputFile:
-    """The file of one task, and what was last published there."""
+class Output:
+    """What one task publishes: where, and how its files are written."""
 
     root: str
     output: str
     mode: int
     durable: bool = True  # even after a crash of the node the output is not half a file
-    _known: tuple[str, tuple[int, ...]] | None = None  # SHA-256 and _identity() of what was last published
     _warned: bool = False
 
     def publish(self, content: int) -> Published:
@@ -46,12 +45,59 @@ class OutputFile:
 
         Without a change nothing in the volume is opened, let alone written: whoever watches it is not woken.
         """
+        raise NotImplementedError
+
+    def remove(self) -> Published:
+        """Take the output away, if it is there; raises RefreshFailed when it cannot be."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _new_file(self, name: str, parent: int, content: Iterable[bytes]) -> Iterator[int]:
+        """Write a file that was not there; it is open, and locked, while the block runs. Raises OSError."""
+        opener = functools.partial(os.open, mode=self.mode, dir_fd=parent)
+        with open(name, "xb", opener=opener) as file:
+            # Tells the sweep of another kubectl-sidecar that somebody is at work here.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._set_mode(file.fileno())
+            file.writelines(content)
+            file.flush()
+            self._sync(file.fileno())
+            yield file.fileno()
+
+    def _sync(self, fd: int) -> None:
+        """Wait until a file or a directory is on the disk; raises OSError."""
+        try:
+            if self.durable:
+                os.fsync(fd)  # a network file system says only now that it has no space
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # there is no such thing here
+                raise
+
+    def _set_mode(self, file: int) -> None:
+        """Set the mode whatever the umask, and say it once where the file system has no modes."""
+        with contextlib.suppress(OSError):
+            os.fchmod(file, self.mode)
+        mode = stat.S_IMODE(os.fstat(file).st_mode)
+        if mode != self.mode and not self._warned:
+            self._warned = True
+            text = "its mode is %04o and not %04o: the file system does not let it be changed"
+            log.warning(text, mode, self.mode, extra={"task": self.output})
+
+
+@dataclass(eq=False)
+class OutputFile(Output):
+    """The file of one task, and what was last published there."""
+
+    _known: tuple[str, tuple[int, ...]] | None = None  # SHA-256 and identity() of what was last published
+
+    def publish(self, content: int) -> Published:
         # A process that a stage left running may hold it still; what cannot be sealed is published as well.
         with contextlib.suppress(OSError):
             fcntl.fcntl(content, fcntl.F_ADD_SEALS, _FINAL)
         size, sha256 = os.fstat(content).st_size, _sha256(content)
         with contextlib.suppress(OSError):
-            if self._known == (sha256, _identity(os.lstat(os.path.join(self.root, self.output)))):
+            if self._known == (sha256, identity(os.lstat(os.path.join(self.root, self.output)))):
                 return Published(False, size, sha256)
         with explained(self.output), open_parent(self.root, self.output) as parent:
             present = self._find(parent, size, sha256)
@@ -59,7 +105,6 @@ class OutputFile:
         return Published(present is None, size, sha256)
 
     def remove(self) -> Published:
-        """Take the output away, if it is there; raises RefreshFailed when it cannot be."""
         # Where there is nothing to do, nothing in the volume is opened: whoever watches it is not woken.
         if not os.path.lexists(os.path.join(self.root, self.output)):
             return Published(False, None, None)
@@ -71,10 +116,10 @@ class OutputFile:
 
     def _find(self, parent: int, size: int, sha256: str) -> tuple[int, ...] | None:
         """Return the identity of the output if it has this content, and the mode: a run before left it."""
-        with contextlib.suppress(OSError), _open_found(parent, os.path.basename(self.output)) as output:
+        with contextlib.suppress(OSError), open_found(parent, os.path.basename(self.output)) as output:
             found = os.fstat(output.fileno())
             if (found.st_mode, found.st_size) == (stat.S_IFREG | self.mode, size):
-                return _identity(found) if _sha256(output.fileno()) == sha256 else None
+                return identity(found) if _sha256(output.fileno()) == sha256 else None
         return None  # or missing, a symlink, unreadable: rename decides
 
     def _replace(self, parent: int, content: int) -> tuple[int, ...]:
@@ -87,32 +132,13 @@ class OutputFile:
 
     def _rename_copy(self, parent: int, content: int) -> tuple[int, ...]:
         name = staged_name()
-        opener = functools.partial(os.open, mode=self.mode, dir_fd=parent)
         try:
-            with open(name, "xb", opener=opener) as staged:
-                # Tells the sweep of another kubectl-sidecar that somebody is at work here.
-                with contextlib.suppress(OSError):
-                    fcntl.flock(staged, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._set_mode(staged.fileno())
-                staged.writelines(_blocks(content))
-                staged.flush()
-                if self.durable:
-                    _sync(staged.fileno())
+            with self._new_file(name, parent, blocks(content)) as staged:
                 os.rename(name, os.path.basename(self.output), src_dir_fd=parent, dst_dir_fd=parent)
-                return _identity(os.fstat(staged.fileno()))
+                return identity(os.fstat(staged))
         finally:
             with contextlib.suppress(OSError):  # it has been renamed, or could not be made
                 os.unlink(name, dir_fd=parent)
-
-    def _set_mode(self, staged: int) -> None:
-        """Set the mode whatever the umask, and say it once where the file system has no modes."""
-        with contextlib.suppress(OSError):
-            os.fchmod(staged, self.mode)
-        mode = stat.S_IMODE(os.fstat(staged).st_mode)
-        if mode != self.mode and not self._warned:
-            self._warned = True
-            text = "its mode is %04o and not %04o: the file system does not let it be changed"
-            log.warning(text, mode, self.mode, extra={"task": self.output})
 
 
 def sweep(root: str, outputs: Iterable[str]) -> None:
@@ -120,7 +146,7 @@ def sweep(root: str, outputs: Iterable[str]) -> None:
     for beside in {os.path.join(os.path.dirname(output), "_") for output in outputs}:
         with contextlib.suppress(OSError), open_parent(root, beside, make=False) as parent:
             for name in filter(STAGED.fullmatch, os.listdir(parent)):
-                with contextlib.suppress(OSError), _open_found(parent, name) as staged:
+                with contextlib.suppress(OSError), open_found(parent, name) as staged:
                     if stat.S_ISREG(os.fstat(staged.fileno()).st_mode) and not _is_locked(staged):
                         os.unlink(name, dir_fd=parent)
 
@@ -134,34 +160,16 @@ def _is_locked(file: io.FileIO) -> bool:
     return False
 
 
-def _open_found(parent: int, name: str) -> io.FileIO:
-    """Open what others may have put there: no symlink is followed, no FIFO waited for."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    return open(name, "rb", buffering=0, opener=lambda name, _: os.open(name, flags, dir_fd=parent))
-
-
-def _sync(fd: int) -> None:
-    try:
-        os.fsync(fd)  # a network file system says only now that it has no space
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS):  # there is no such thing here
-            raise
-
-
 def _sha256(fd: int) -> str:
     digest = hashlib.sha256()
-    for block in _blocks(fd):
+    for block in blocks(fd):
         digest.update(block)
     return digest.hexdigest()
 
 
-def _blocks(fd: int) -> Iterator[bytes]:
+def blocks(fd: int) -> Iterator[bytes]:
+    """Yield what a file has, from its beginning."""
     offset = 0
     while block := os.pread(fd, 1 << 16, offset):
         yield block
         offset += len(block)
-
-
-def _identity(found: os.stat_result) -> tuple[int, ...]:
-    """Return what changes when somebody touches a file; reading it is no such thing."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import stat
@@ -27,31 +28,44 @@ def open_parent(root: str, output: str, *, make: bool = True) -> Iterator[int]:
     Directories below `root` are made as needed. An absolute output's directory must exist. Raises OSError.
     """
     absolute = output.startswith("/")
-    fd = os.open("/" if absolute else root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with contextlib.ExitStack() as opened:
+        fd = os.open("/" if absolute else root, os.O_RDONLY | os.O_DIRECTORY)
+        opened.callback(os.close, fd)
         for part in filter(None, os.path.dirname(output).split("/")):
-            inner = _open_directory(part, fd, make=make and not absolute)
-            os.close(fd)
-            fd = inner
+            fd = opened.enter_context(open_directory(part, fd, make=make and not absolute))
         yield fd
-    finally:
-        os.close(fd)
 
 
-def _open_directory(name: str, parent: int, *, make: bool) -> int:
+@contextlib.contextmanager
+def open_directory(name: str, parent: int, *, make: bool = False) -> Iterator[int]:
+    """Open a directory and no symlink, made if it is missing and that is asked for. Raises OSError."""
     made = False
     if make:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, _NEW_DIRECTORY, dir_fd=parent)
             made = True
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    mode = stat.S_IMODE(os.fstat(fd).st_mode)
-    if made and mode & 0o777 != _NEW_DIRECTORY:
-        # The umask does not count. What else the directory has from its parent stays: the setgid bit gives
-        # the volume's group to the files in it. It has no name here, which could be a symlink by now.
-        with contextlib.suppress(OSError):
-            os.fchmod(fd, mode & ~0o777 | _NEW_DIRECTORY)
-    return fd
+    try:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        if made and mode & 0o777 != _NEW_DIRECTORY:
+            # The umask does not count. What else it has from its parent stays: the setgid bit gives the
+            # volume's group to the files in it. It has no name here, which could be a symlink by now.
+            with contextlib.suppress(OSError):
+                os.fchmod(fd, mode & ~0o777 | _NEW_DIRECTORY)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_found(parent: int, name: str) -> io.FileIO:
+    """Open what others may have put there: no symlink is followed, no FIFO waited for."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    return open(name, "rb", buffering=0, opener=lambda name, _: os.open(name, flags, dir_fd=parent))
+
+
+def identity(found: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when somebody touches a file; reading it is no such thing."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @contextlib.contextmanager
@@ -71,6 +85,7 @@ def _reason(error: OSError) -> str:
         errno.EROFS: "the volume is mounted read-only: mount it without readOnly in this container",
         errno.EACCES: f"permission denied for UID {os.geteuid()}, GID {os.getegid()}:"
         " set fsGroup, or runAsUser to the owner of the directory",
+        errno.EAGAIN: "another kubectl-sidecar is at work in it just now",
         errno.ENOSPC: "no space left in the volume: it must hold the old and the new content at once",
     }
     if error.errno in ways_out:

@@ -13,7 +13,8 @@ from kubectl_sidecar.errors import NotFound, RefreshFailed, Stopping
 from kubectl_sidecar.kubectl.kubeconfig import DiscoveryCache
 from kubectl_sidecar.kubectl.stderr import failed_stages, failure, is_stale_discovery, said
 from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
-from kubectl_sidecar.publish.file import OutputFile, Published
+from kubectl_sidecar.publish.directory import OutputDirectory
+from kubectl_sidecar.publish.file import Output, OutputFile, Published
 from kubectl_sidecar.status.recorder import Recorder
 from kubectl_sidecar.task import Settings, Stage, Task
 from kubectl_sidecar.units import format_duration
@@ -46,7 +47,7 @@ class Refresher:
         self._task = task
         self._context = context
         self._stop = stop
-        self._file = OutputFile(context.settings.output_dir, task.output, task.mode)
+        self._output = _output(task, context.settings.output_dir)
         # The stages after a watched source, waiting for its next document.
         self._waiting: Pipeline | None = None
 
@@ -104,7 +105,7 @@ class Refresher:
         """Do what @on-missing says when the object does not exist; raises `error` for keep."""
         if self._task.on_missing == "keep":
             raise error
-        return self._file.remove()
+        return self._output.remove()
 
     def _publish(self, stages: Sequence[Stage], pipeline: Pipeline, ended: Ended) -> Published:
         """Publish what the stages wrote if all of them succeeded; raises RefreshFailed and Stopping."""
@@ -118,7 +119,7 @@ class Refresher:
         if not size and not self._task.allow_empty:
             text = "nothing was written, and an empty output is published with @allow-empty only"
             raise RefreshFailed(text + _spoken(stages, ended))
-        return self._file.publish(pipeline.output)
+        return self._output.publish(pipeline.output)
 
     def _check(self, stages: Sequence[Stage], ended: Ended) -> None:
         """Raise RefreshFailed unless all stages succeeded, and Stopping if they were stopped."""
@@ -131,6 +132,12 @@ class Refresher:
             if any(map(is_stale_discovery, ended.stderrs)):
                 self._context.cache.drop()
             raise failure(_argvs(stages), ended)
+
+
+def _output(task: Task, root: str) -> Output:
+    if task.output.endswith("/"):
+        return OutputDirectory(root, task.output, task.mode, allow_empty=task.allow_empty)
+    return OutputFile(root, task.output, task.mode)
 
 
 def _check_room(output: int, size: int) -> None:

@@ -21,11 +21,12 @@ def test_it_says_what_was_understood(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_one_line_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = tmp_path / "tasks"
-    tasks.write_text("cat /a > a\n@every 5s @on-missing remove @allow-empty cat /b > b\n")
+    tasks.write_text("cat /a > a\n@every 5s @on-missing remove @allow-empty cat /b > ./b/\n")
     assert main(["check", "-f", str(tasks)]) == 0
     assert capsys.readouterr().out == (
         f"{tasks}:1:1: a: cat; every 30s, timeout 30s, mode 0644, on-missing keep\n"
-        f"{tasks}:2:43: b: cat; every 5s, timeout 30s, mode 0644, on-missing remove, allow-empty\n"
+        f"{tasks}:2:43: b/: cat; every 5s, timeout 30s, mode 0644, on-missing remove,"
+        " directory, allow-empty\n"
     )
 
 

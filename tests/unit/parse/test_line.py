@@ -104,12 +104,14 @@ REFUSED = [
     ("p > x y", f"7: {CAME.format('`y`')}"),
     ("p > x 2>/dev/null y", f"19: {CAME.format('`y`')}"),
     ('p > ""', f"5: {NO_FILE}"),
-    ("p > dir/", f"5: {NO_FILE}"),
     ("p > .", f"5: {NO_FILE}"),
     ("p > a/..", f"5: {NO_FILE}"),
     ("p > /", f"5: {NO_FILE}"),
+    ("p > /a/..//", f"5: {NO_FILE}"),
+    ("p > a/.", f"5: {NO_FILE}"),
     ("p > ../x", f"5: {LEAVES}"),
     ("p > a/../../x", f"5: {LEAVES}"),
+    ("p > ../", f"5: {LEAVES}"),
     (
         "p > 'a\tb'",
         "5: the output's path holds control characters, but it is the task's name in logs",
@@ -180,6 +182,13 @@ def test_sound_stages_and_outputs_of_refused_lines_are_known() -> None:
     ("path", "output"), [("./x", "x"), ("a/../x", "x"), ("//a//b", "/a/b"), ("/../x", "/x"), ("..x", "..x")]
 )
 def test_outputs_are_normalised(path: str, output: str) -> None:
+    assert load(f"p > {path}")[0].output == output
+
+
+@pytest.mark.parametrize(
+    ("path", "output"), [("a/", "a/"), ("./a//b/./", "a/b/"), ("//a/", "/a/"), ("./", "./"), ("a/../", "./")]
+)
+def test_a_path_that_ends_in_a_slash_is_a_directory(path: str, output: str) -> None:
     assert load(f"p > {path}")[0].output == output
 
 

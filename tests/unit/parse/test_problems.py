@@ -67,7 +67,7 @@ def test_what_is_wrong_with_one_line_hides_nothing_of_the_others(environ: dict[s
 
 def test_problems_come_in_the_order_of_sources_and_places(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "b").write_text("p > same\np $B > ../a $A")
-    (tmp_path / "a.yaml").write_text("every: 5\ntasks:\n- p\n- run: q; p\n  output: a/\n")
+    (tmp_path / "a.yaml").write_text("every: 5\ntasks:\n- p\n- run: q; p\n  output: a/.\n")
     files = [tmp_path / "b", tmp_path / "a.yaml", tmp_path / "none"]
     found = problems(environ, "p > same\nq", "", files=files)
     assert [text.removeprefix(f"{tmp_path}/").rpartition(": ")[0].split(": ")[0] for text in found] == [
@@ -92,6 +92,11 @@ def test_a_source_without_tasks_is_refused(environ: dict[str, str]) -> None:
         ("a", "a/b/c", False),
         ("a/b", "a", False),
         ("x/y", "/data/x", False),
+        ("a", "a/", True),
+        ("a/", "/data/a/", True),
+        ("a/", "a/b", False),
+        ("a/..data/b", "a/", False),
+        ("a/b/", "a/", False),
     ],
 )
 def test_no_two_tasks_can_need_one_path(
@@ -107,6 +112,14 @@ def test_no_two_tasks_can_need_one_path(
 def test_every_output_in_a_directory_that_is_an_output_is_named(environ: dict[str, str]) -> None:
     found = problems(environ, "p > a/b", "p > a/c/d", "p > a")
     assert [text.split(":")[0] for text in found] == ["LINE 3", "LINE 3"]
+
+
+def test_nothing_else_can_be_written_where_the_output_directory_is_an_output(environ: dict[str, str]) -> None:
+    nested = "one of this output and that of {} is a directory of the other; move one"
+    (found,) = problems(environ, "p > a", "p > ./", output_dir="/data")
+    assert found == f"LINE 2:1:5: {nested.format('LINE 1:1:5')}"
+    (found,) = problems(environ, "p > a/", output_dir="/data", status_file="/data/a/status.json")
+    assert found == f"LINE 1:1:5: {nested.format('--status-file')}"
 
 
 def test_outputs_of_refused_lines_clash_as_well(environ: dict[str, str]) -> None:

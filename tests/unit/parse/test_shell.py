@@ -276,7 +276,7 @@ def test_tabs_keep_the_caret_in_place() -> None:
 def test_values_of_the_environment_are_in_no_message() -> None:
     lines = [
         "@every $SECRET p > a", "@mode $SECRET p > b", "@on-missing ${SECRET} p > c", "p | $SECRET | > d",
-        "p $SECRET; > e", "p > ../$SECRET", "p > $SECRET/", "$SECRET -w >", 'p "$SECRET$NO" > f',
+        "p $SECRET; > e", "p > ../$SECRET", "p > $SECRET/.", "$SECRET -w >", 'p "$SECRET$NO" > f',
         "a=$SECRET p > g", "kubectl -w $SECRET > h", "@watch p $SECRET > i", "p $SECRET $BLANKS > $SECRET",
     ]  # fmt: skip
     for line in lines:

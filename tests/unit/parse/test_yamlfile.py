@@ -273,7 +273,7 @@ def test_a_file_without_tasks_is_refused(text: str, environ: Mapping[str, str]) 
 
 def test_all_problems_of_all_sources_are_reported_at_once(environ: Mapping[str, str]) -> None:
     files, lines = ("tasks.yaml", "/nowhere/tasks"), ("p >> x", "p > b", "none | q > c; p > b")
-    Path("tasks.yaml").write_text("every: 5\ntasks:\n- p\n- run: q; r\n  output: a/\n")
+    Path("tasks.yaml").write_text("every: 5\ntasks:\n- p\n- run: q; r\n  output: a/.\n")
     with pytest.raises(InvalidInput) as caught:
         Loader(Settings(files=files, lines=lines), environ, lambda _: (0, "")).load()
     assert [f"{problem.where}: {problem.text}" for problem in caught.value.problems] == [
