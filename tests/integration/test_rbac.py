@@ -31,8 +31,8 @@ from tests.harness.control_plane import ControlPlane
 from tests.harness.waiting import wait_until
 
 PROGRAM = Path(sys.executable).with_name("kubectl-sidecar")
-EXAMPLES = ("example.yaml", "examples/once.yaml", "examples/task-file.yaml")
-PAGES = ("README.md", "docs/task-lines.md", "docs/watching.md")
+EXAMPLES = ("example.yaml", "examples/dashboards.yaml", "examples/once.yaml", "examples/task-file.yaml")
+PAGES = ("README.md", "docs/directories.md", "docs/task-lines.md", "docs/watching.md")
 # A task line as they show it.
 SHOWN = re.compile(r"^ +(?:- )?((?:@.*)?kubectl get .*) > \S+$", re.MULTILINE)
 NODE = "rbac-node"
@@ -594,7 +594,7 @@ def test_the_roles_of_the_examples_are_what_it_prints(path: str, tmp_path: Path)
     """Without a cluster, and without the variables that a Pod has."""
     documents = [*yaml.safe_load_all(Path(path).read_text())]
     name = next(each["metadata"]["name"] for each in documents if each["kind"] == "ServiceAccount")
-    texts = [each["data"]["tasks"] for each in documents if each["kind"] == "ConfigMap"]
+    texts = [each["data"].get("tasks", "") for each in documents if each["kind"] == "ConfigMap"]
     pods = [each["spec"]["template"]["spec"] for each in documents if "template" in each.get("spec", {})]
     lines = [word for pod in pods for word in pod["initContainers"][0].get("args", ()) if " > " in word]
     (tmp_path / "tasks").write_text("\n".join([*texts, *lines]))
