@@ -1,4 +1,4 @@
-"""Task, Stage, WatchPlan and Settings: plain data that everything else works on."""
+"""Task, Stage, Hook, WatchPlan and Settings: plain data that everything else works on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Literal
 from kubectl_sidecar.errors import Position
 
 OnMissing = Literal["keep", "remove"]
+# In the environment of a hook's stages: the absolute path of the output.
+HOOK_OUTPUT = "KUBECTL_SIDECAR_OUTPUT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,18 @@ class Stage:
     quiet: bool = False
     # The positions of the words that hold a variable as it is written, because it is not set.
     unset: frozenset[int] = field(default=frozenset(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What is done when an output has changed: a pipeline is run, or a URL gets a POST."""
+
+    # None of them: there is a URL.
+    stages: tuple[Stage, ...] = ()
+    # http or https, in printable ASCII.
+    url: str = ""
+    # Whether a variable was expanded in the URL: it may hold secrets, and no message shows any of it.
+    expanded: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class Task:
     timeout: float
     mode: int
     on_missing: OnMissing
+    on_change: Hook | None
     # None: the task is polled.
     watch: WatchPlan | None
     # Whether startup and readiness wait for it; False with @optional.

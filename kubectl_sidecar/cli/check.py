@@ -10,7 +10,7 @@ from kubectl_sidecar.errors import RefreshFailed, visible
 from kubectl_sidecar.parse.load import Loader
 from kubectl_sidecar.process.pipeline import Launcher, Stop
 from kubectl_sidecar.process.signals import Groups
-from kubectl_sidecar.task import Settings, Task
+from kubectl_sidecar.task import Settings, Stage, Task
 from kubectl_sidecar.units import format_duration
 from kubectl_sidecar.watch import plan
 
@@ -65,11 +65,16 @@ def loader(settings: Settings, environ: Mapping[str, str], groups: Groups) -> Lo
 
 
 def _described(task: Task) -> str:
-    # Not with its words: they may hold values of variables.
-    programs = " | ".join(os.path.basename(stage.argv[0]) for stage in task.stages)
     watch = f"watch ({plan.describe(task.watch)}), " if task.watch else ""
     times = f"every {format_duration(task.every)}, timeout {format_duration(task.timeout)}"
     text = f"{watch}{times}, mode {task.mode:04o}, on-missing {task.on_missing}"
     text += ", directory" * task.output.endswith("/")
+    if task.on_change:
+        text += f", on-change: {_programs(task.on_change.stages) or 'POST'}"
     text += ", allow-empty" * task.allow_empty + ", optional" * (not task.required)
-    return f"{task.where}: {visible(task.output)}: {visible(programs)}; {text}"
+    return f"{task.where}: {visible(task.output)}: {_programs(task.stages)}; {text}"
+
+
+def _programs(stages: Sequence[Stage]) -> str:
+    # Without their words, which may hold values of variables.
+    return visible(" | ".join(os.path.basename(stage.argv[0]) for stage in stages))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubectl_sidecar.errors import InvalidInput, Position, Problem, quoted
-from kubectl_sidecar.task import Settings
+from kubectl_sidecar.task import HOOK_OUTPUT, Settings
 from kubectl_sidecar.units import parse_count, parse_duration, parse_mode, parse_size
 
 PREFIX = "KUBECTL_SIDECAR_"
@@ -196,7 +196,8 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[Flag, Any]]:
     # What other commands will read is checked as well.
     known = {flag.variable: flag for flag in _ALL_FLAGS}
     found, problems = [], []
-    for variable in sorted(name for name in environ if re.match(f"{PREFIX}(?!{_SERVICE_LINK}$)", name)):
+    ours = f"(?!{HOOK_OUTPUT}$){PREFIX}(?!{_SERVICE_LINK}$)"
+    for variable in sorted(name for name in environ if re.match(ours, name)):
         text = environ[variable]
         try:
             if variable not in known:

@@ -80,6 +80,8 @@ def _row(task: Mapping[str, Any], document: Document, since_boot: float) -> tupl
     def ago(name: str, sign: int = 1) -> str:
         return "-" if task[name] is None else short(sign * document.age(task[name], since_boot))
 
+    # The hook says nothing about the output.
+    hook_error = (task.get("hook") or {}).get("lastError")
     return (
         visible(task["output"]),
         task["state"] if task["required"] else f"{task['state']} (optional)",
@@ -87,7 +89,7 @@ def _row(task: Mapping[str, Any], document: Document, since_boot: float) -> tupl
         ago("lastChange"),
         str(task["failures"]),
         ago("nextAttempt", -1),
-        visible(task["lastError"] or "-"),
+        visible(task["lastError"] or (f"on-change: {hook_error}" if hook_error else "-")),
     )
 
 

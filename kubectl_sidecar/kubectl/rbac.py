@@ -17,8 +17,8 @@ from kubectl_sidecar.task import Stage, Task
 # system:basic-user say so.
 _FILTERS = frozenset(
     "[ awk base32 base64 basename cat cksum column comm cut date diff dirname echo egrep expr false fgrep fmt"
-    " fold grep gunzip gzip head join jq md5sum nl od paste pr printenv printf rev sed seq sha1sum sha256sum"
-    " sha512sum shuf sleep sort split tac tail tee test tr true uniq wc yes zcat".split()
+    " fold grep gunzip gzip head join jq kill md5sum nl od paste pr printenv printf rev sed seq sha1sum"
+    " sha256sum sha512sum shuf sleep sort split tac tail tee test tr true uniq wc yes zcat".split()
 )
 _FREE = frozenset("api-resources api-versions auth config explain help options version".split())
 _FREE_OF_AUTH = {"can-i", "whoami"}
@@ -89,7 +89,7 @@ def needs(task: Task, types: Types, namespace: str, read_files: ReadFiles) -> Ne
     """Return what a task needs; `namespace` holds where its line names none."""
     found = Needs()
     reader = _Reader(types, namespace, read_files, found)
-    for number, stage in enumerate(task.stages):
+    for number, stage in enumerate((*task.stages, *(task.on_change.stages if task.on_change else ()))):
         # No word holds a NUL, so it can mark the variables that are not set.
         argv = tuple(w.replace("$", "\0") if i in stage.unset else w for i, w in enumerate(stage.argv))
         is_secret = stage.expanded or bool(stage.unset)

@@ -6,22 +6,27 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
 from kubectl_sidecar.errors import Position, Problem, quoted, visible
 from kubectl_sidecar.parse.programs import BUILTIN
-from kubectl_sidecar.parse.shell import BASH, Reader, Token, written
-from kubectl_sidecar.task import Stage, Task, WatchPlan
+from kubectl_sidecar.parse.shell import BASH, Fault, Reader, Token, written
+from kubectl_sidecar.task import HOOK_OUTPUT, Hook, Stage, Task, WatchPlan
 from kubectl_sidecar.units import parse_duration, parse_mode
 from kubectl_sidecar.watch.plan import plan
 
 _WATCH_FLAG = re.compile(r"(?:--watch|--watch-only|-[ARh]*w[ARhw]*)(?:=(?:1|t|T|true|TRUE|True))?")
 _BASH = "bash -euo pipefail -c "
+_URL = re.compile("https?://", re.IGNORECASE)
 _AS_A_STAGE = f"use {_BASH}'…' as a stage, with '\"'\"' for each ' in it"
 _NOT_COMPUTED = "no stage can compute this, only a variable of the container can"
 _COMPUTING = ("command", "backtick")
+# What bash does for a hook. What Kubernetes left unexpanded was not meant for it, and no value of a variable
+# decides whether it is needed.
+_FOR_BASH = BASH - {"left", "blanks", "empty"}
+_TWICE = "put the pipeline in single quotes: its own variables are expanded when it is read"
 
 # What is said about a task, by the names of OPTIONS and SWITCHES.
 Options = dict[str, Any]
@@ -44,6 +49,8 @@ OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     "timeout": (parse_duration, "a duration such as 30s"),
     "mode": (parse_mode, "a file mode such as 0644"),
     "on_missing": (parse_on_missing, "keep or remove"),
+    # Which of them it is, LineParser.hook finds out.
+    "on_change": (str, "a URL or a pipeline"),
 }
 SWITCHES = ("watch", "optional", "allow_empty")
 _DIRECTIVES = {"@" + name.replace("_", "-"): name for name in (*OPTIONS, *SWITCHES)}
@@ -68,6 +75,7 @@ class LineParser:
         self, text: str, at: Callable[[int], Position], findings: Findings, defaults: Options
     ) -> None:
         """`at` tells where the character at an offset of the text stands."""
+        self._text = text
         self._at = at
         self._findings = findings
         self._defaults = defaults
@@ -78,7 +86,6 @@ class LineParser:
         known = len(self._findings.problems)
         options, rest = self._directives(line, said)
         directives = line[: len(line) - len(rest)]
-        self._report(directives, _NOT_COMPUTED)
         if not rest:
             self._find(line[-1], "expected a pipeline after the directives, in the same line", after=True)
         loops = [token for token in rest if token.kind == "loop"]
@@ -104,7 +111,8 @@ class LineParser:
         watch = self._plan(sound) if options["watch"] and stages[0] else None
         if output and len(self._findings.problems) == known and len(sound) == len(stages):
             every = options["every"] or (600.0 if watch else 30.0)
-            common = {name: options[name] for name in ("timeout", "mode", "on_missing", "allow_empty")}
+            names = ("timeout", "mode", "on_missing", "on_change", "allow_empty")
+            common = {name: options[name] for name in names}
             common |= {
                 "where": sound[0].where,
                 "output_where": output[1],
@@ -121,6 +129,7 @@ class LineParser:
         own, rest = dict(said), line[::-1]
         while rest and rest[-1].bare.startswith("@"):
             token = rest.pop()
+            self._report([token], _NOT_COMPUTED)
             name = _DIRECTIVES.get(token.value, "")
             if not name:
                 text = f"{quoted(token.source)} is no directive; there are {', '.join(_DIRECTIVES)}"
@@ -135,6 +144,11 @@ class LineParser:
         return self._defaults | own, rest[::-1]
 
     def _argument(self, directive: str, word: Token, read: Callable[[str], object], what: str) -> object:
+        is_hook = directive == "@on-change"
+        self._report([word], _TWICE if is_hook else _NOT_COMPUTED)
+        if is_hook and not word.faults:
+            inner = LineParser(word.value, lambda _: self._at(word.start), self._findings, {})
+            return inner.hook(expanded=word.expanded, unset=word.unset)
         try:
             return None if word.faults or word.unset else read(word.value)
         except ValueError as error:
@@ -142,6 +156,61 @@ class LineParser:
             text = f"the value of {quoted(word.source)} is not {what}" if word.expanded else str(error)
             self._find(word, f"{directive}: {text}")
             return None
+
+    def hook(self, *, expanded: bool = False, unset: bool = False) -> Hook | None:
+        """Return what the text means behind @on-change; what is wrong with it goes to the findings.
+
+        `expanded`, `unset`: whether it holds the value of a variable, or a variable that is not set.
+        """
+        problems = self._findings.problems
+        known, wrong = len(problems), ""
+        if _URL.match(self._text):
+            hook = Hook(url=self._text, expanded=expanded or unset)
+            wrong = "" if unset else _wrong_url(self._text)
+        elif unset:
+            return None  # it may be a URL
+        elif expanded:
+            wrong = f"this is no URL; {_TWICE}"
+        else:
+            hook = Hook(tuple(self._hook_stages()))
+        if wrong:
+            problems.append(Problem(self._at(0), wrong))
+        problems[known:] = [replace(one, text=f"@on-change: {one.text}") for one in problems[known:]]
+        return hook if len(problems) == known else None
+
+    def _hook_stages(self) -> list[Stage]:
+        if len(self.lines) != 1:
+            text = f"expected a URL or one pipeline, but {len(self.lines)} came"
+            self._findings.problems.append(Problem(self._at(0), text))
+            return []
+        (line,) = self.lines
+        if line[0].bare.startswith("@"):
+            self._find(line[0], "directives stand outside of it, before the task's own pipeline")
+            return []
+        if self._report_of_hook(line):
+            # It means the same there as in sh.
+            stages = [Stage((*_BASH.split(), self._text), self._at(0))]
+            self._findings.stages += stages
+            return stages
+        parts = _split(line)
+        ends = [*(operator for operator, _ in parts[1:]), None]
+        found = [self._stage(part, end, False) for (_, part), end in zip(parts, ends, strict=True)]
+        return [stage for stage in found if stage]
+
+    def _report_of_hook(self, line: list[Token]) -> bool:
+        """Report what a hook cannot have; tell whether it is one for bash."""
+        for token in line:
+            if token.kind == "output":
+                self._find(token, f"what it writes is thrown away; leave {quoted(token.source)} out")
+        if line[-1].kind == "pipe":
+            self._find(line[-1], "expected a command after |")
+        faults = [fault for token in line for fault in token.faults]
+        needs_bash = any(map(_is_for_bash, faults))
+        for fault in faults:
+            is_set = needs_bash and fault.unset and f"{fault.unset}=" in self._text
+            if not (_is_for_bash(fault) or is_set):
+                self._findings.problems.append(Problem(self._at(fault.at), fault.text))
+        return needs_bash
 
     def _output(self, tokens: list[Token], *, is_joined: bool) -> tuple[Token | None, Output | None]:
         """Return the `> PATH` of the line, and the output if nothing is wrong with it."""
@@ -173,7 +242,7 @@ class LineParser:
         for fault in sorted(faults, key=lambda fault: fault.at):
             if fault.unset and f"{fault.unset}=" in line:
                 continue  # bash will set it
-            is_bash = fault.kind in (_COMPUTING if way_out == _NOT_COMPUTED else BASH)
+            is_bash = fault.kind in (_COMPUTING if way_out in (_NOT_COMPUTED, _TWICE) else BASH)
             between = " " if fault.text.endswith("?") else "; "
             text = f"{fault.text}{between}{way_out}" if is_bash else fault.text
             self._findings.problems.append(Problem(self._at(fault.at), text))
@@ -218,6 +287,27 @@ class LineParser:
         except ValueError as error:
             self._findings.problems.append(Problem(stages[0].where, f"@watch: {error}"))
             return None
+
+
+def _is_for_bash(fault: Fault) -> bool:
+    """Tell whether bash does for a hook what a task line cannot have."""
+    return fault.kind in _FOR_BASH or fault.unset == HOOK_OUTPUT
+
+
+def _wrong_url(url: str) -> str:
+    """Say what is wrong with a URL; "" if nothing is."""
+    from importlib.util import find_spec  # few tasks have one
+    from urllib.parse import urlsplit
+
+    try:
+        is_sound = re.fullmatch("[!-~]+", url) and urlsplit(url).hostname and urlsplit(url).port != 0
+    except ValueError:  # the port is no number, or the address not as in IPv6
+        is_sound = False
+    if not is_sound:
+        return "expected http://HOST:PORT/PATH, in ASCII and without blanks"
+    if url[:5].lower() == "https" and not find_spec("_ssl"):
+        return "https needs Python's ssl module, which the minimal image has not; use the other one"
+    return ""
 
 
 def normalise(output: str) -> str:

@@ -74,7 +74,7 @@ class Loader:
         return tuple(findings.tasks)
 
     def _parse_text(self, name: str, text: str, findings: Findings) -> None:
-        defaults = asdict(self._settings) | dict.fromkeys(SWITCHES, False)
+        defaults = asdict(self._settings) | dict.fromkeys(SWITCHES, False) | {"on_change": None}
         if name.endswith((".yaml", ".yml")):
             # PyYAML is 40 ms of every start and 1.5 MB; lines do without.
             from kubectl_sidecar.parse.yamlfile import YamlFile

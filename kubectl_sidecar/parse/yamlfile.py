@@ -12,6 +12,7 @@ import yaml
 from kubectl_sidecar.errors import Problem, quoted, visible
 from kubectl_sidecar.parse.line import OPTIONS, SWITCHES, Findings, LineParser, Options
 from kubectl_sidecar.parse.shell import positions
+from kubectl_sidecar.task import Hook
 
 _AS_BLOCK = "write the task as a block, - | or run: |"
 _KEYS = {re.sub("_(.)", lambda found: found[1].upper(), name): name for name in (*OPTIONS, *SWITCHES)}
@@ -86,6 +87,8 @@ class YamlFile:
             read, what = OPTIONS.get(name, (_parse_switch, "true or false"))
             if not text:
                 self._wrong(node, f"{key}:", what)
+            elif name == "on_change":
+                said[name] = self._hook(node, text.strip())
             elif name == "mode" and node.tag.endswith(":int") and not text.startswith("0"):
                 self._find(node, f"mode: {quoted(text)} is a decimal number in YAML; write 0640 or '640'")
             else:
@@ -94,6 +97,12 @@ class YamlFile:
                 except ValueError as error:
                     self._find(node, f"{key}: {error}")
         return said
+
+    def _hook(self, node: yaml.Node, text: str) -> Hook | None:
+        if re.match("(?i)https?://.*[$]", text):
+            self._find(node, "variables are not expanded in the URL of onChange:; write @on-change in run:")
+            return None
+        return LineParser(text, lambda _: self._at(node.start_mark.index), self._findings, {}).hook()
 
     def _item(self, node: yaml.Node, defaults: Options) -> None:
         before, known = len(self._findings.problems), ("run", "output", *_KEYS)

@@ -72,17 +72,18 @@ def status_text(status: int) -> str:
 
 
 class Stop(threading.Event):
-    """Tells a thread to stop, and ends the pipelines that it has running. Any thread may set it."""
+    """Tells threads to stop, and ends the pipelines that they have running. Any thread may set it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pipelines: set[Pipeline] = set()
+        # Each ends something that runs, and returns at once.
+        self.ends: set[Callable[[], None]] = set()
 
     def set(self) -> None:
         """End the pipelines that run; none is started any more."""
         super().set()
-        for pipeline in tuple(self.pipelines):
-            pipeline.end()
+        for end in tuple(self.ends):
+            end()
 
 
 @dataclass(eq=False)
@@ -165,7 +166,7 @@ class Pipeline:
             why = self._why = self._why or "exited"
         for process in self.processes:
             self.groups.discard(process.pid)
-        self.stop.pipelines.discard(self)
+        self.stop.ends.discard(self.end)
         stderrs = tuple(map(_last_lines, self.stderrs))
         for fd in self.stderrs:
             os.close(fd)
@@ -247,7 +248,7 @@ class Launcher:
                     stdout = pipeline.output = self.memory_file("output")
                     pipeline.files.callback(os.close, stdout)
                 self._start_stages(pipeline, argvs, environment, stdout, fed=fed, quiet=quiet)
-            stop.pipelines.add(pipeline)
+            stop.ends.add(pipeline.end)
             if stop.is_set():
                 raise Stopping
         except BaseException:

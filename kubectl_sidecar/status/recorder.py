@@ -27,6 +27,7 @@ _STEP = 1.0
 # What the document says of a task, but with its _TIMES in seconds since boot, which nobody sets.
 State = dict[str, Any]
 _TIMES = ("lastAttempt", "lastSuccess", "lastChange", "nextAttempt", "failingSince")
+_NOT_FAILING = {"state": "ok", "failures": 0, "failingSince": None, "lastError": None}
 
 
 class Recorder:
@@ -84,8 +85,8 @@ class Recorder:
             if (state := self._states.get(task)) is None:
                 return  # a reload has taken it away
             _log_success(state, published, now)
-            state.update(state="ok", lastAttempt=now, lastSuccess=now, nextAttempt=now + next_in)
-            state.update(failures=0, failingSince=None, lastError=None)
+            state.update(lastAttempt=now, lastSuccess=now, nextAttempt=now + next_in)
+            state.update(_NOT_FAILING)
             state.update(bytes=published.size, sha256=published.sha256)
             if published.changed:
                 state["lastChange"] = now
@@ -95,10 +96,27 @@ class Recorder:
         with self._change() as now:
             if (state := self._states.get(task)) is None:
                 return
-            state.update(state="failing", lastAttempt=now, lastError=reason)
-            state.update(failures=state["failures"] + 1, failingSince=state["failingSince"] or now)
+            _fail(state, reason, now)
             state["nextAttempt"] = None if next_in is None else now + next_in
-            _log_failure(state, now, next_in)
+            _log_failure("failed", task, state, now, next_in)
+
+    def hook_succeeded(self, task: Task) -> None:
+        """Note that the hook has told of the newest content."""
+        with self._change() as now:
+            if (hook := self._states.get(task, {}).get("hook")) is None:
+                return
+            if hook["failures"] or hook["lastSuccess"] is None:
+                message = _recovery(hook, now) if hook["failures"] else "first success"
+                log.info("on-change: %s", message, extra={"task": task.output})
+            hook.update(lastAttempt=now, lastSuccess=now)
+            hook.update(_NOT_FAILING)
+
+    def hook_failed(self, task: Task, reason: str, next_in: float | None) -> None:
+        """Note a failure of the hook; the next attempt is in `next_in` seconds, None: there is none."""
+        with self._change() as now:
+            if hook := self._states.get(task, {}).get("hook"):
+                _fail(hook, reason, now)
+                _log_failure("on-change failed", task, hook, now, next_in)
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[float]:
@@ -131,9 +149,13 @@ class Recorder:
                 "started": self._time(self._started),
                 "heartbeat": self._time(self._heartbeat),
                 "reloadError": self._reload_error,
-                "tasks": [state | {name: self._time(state[name]) for name in _TIMES} for state in states],
+                "tasks": [self._shown(state) for state in states],
             }
         return json.dumps(document, indent=1) + "\n"
+
+    def _shown(self, state: State) -> State:
+        shown = state | {name: self._time(state[name]) for name in _TIMES if name in state}
+        return shown | {"hook": self._shown(shown["hook"])} if shown.get("hook") else shown
 
     def _time(self, since_boot: float | None) -> str | None:
         return None if since_boot is None else rfc3339(since_boot + self._offset)
@@ -162,13 +184,20 @@ class Recorder:
 def _starting(task: Task) -> State:
     known = {"output": task.output, "every": task.every, "watch": bool(task.watch), "required": task.required}
     unknown = dict.fromkeys((*_TIMES, "lastError", "bytes", "sha256"))
-    return {**known, "state": "starting", "failures": 0, **unknown}
+    hook = dict.fromkeys(("lastAttempt", "lastSuccess", "failingSince", "lastError"))
+    begun = {"state": "starting", "failures": 0}
+    return {**known, **begun, **unknown, "hook": {**begun, **hook} if task.on_change else None}
+
+
+def _fail(state: State, reason: str, now: float) -> None:
+    state.update(state="failing", lastAttempt=now, lastError=reason)
+    state.update(failures=state["failures"] + 1, failingSince=state["failingSince"] or now)
 
 
 def _log_success(state: State, published: Published, now: float) -> None:
     content = "removed: the object does not exist" if published.size is None else f"{published.size} bytes"
-    if failures := state["failures"]:
-        message = f"recovered after {failures} failures in {_failing_for(state, now)}: {content}"
+    if state["failures"]:
+        message = f"{_recovery(state, now)}: {content}"
     elif state["lastSuccess"] is None:
         message = f"first success: {content}"
     elif published.changed:
@@ -178,14 +207,19 @@ def _log_success(state: State, published: Published, now: float) -> None:
     log.info(message, extra={"task": state["output"]})
 
 
-def _log_failure(state: State, now: float, next_in: float | None) -> None:
+def _recovery(state: State, now: float) -> str:
+    return f"recovered after {state['failures']} failures in {_failing_for(state, now)}"
+
+
+def _log_failure(what: str, task: Task, state: State, now: float, next_in: float | None) -> None:
     """Log the 1st, 2nd, 4th, 8th ... failure in a row, and the last one."""
     failures = state["failures"]
     is_power_of_two = failures.bit_count() == 1
     if is_power_of_two or next_in is None:
         count = f" ({failures} times in {_failing_for(state, now)})" if failures > 1 else ""
         then = "giving up" if next_in is None else f"next attempt in {format_duration(round(next_in, 1))}"
-        log.warning("failed%s: %s; %s", count, state["lastError"], then, extra={"task": state["output"]})
+        extra = {"task": task.output}
+        log.warning("%s%s: %s; %s", what, count, state["lastError"], then, extra=extra)
 
 
 def _failing_for(state: State, now: float) -> str:

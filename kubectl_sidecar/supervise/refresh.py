@@ -84,8 +84,9 @@ class Refresher:
 
     def probe(self) -> None:
         """Run the source alone, and throw its output away; raises RefreshFailed, NotFound and Stopping."""
-        with self._context.slots, self._start(self._task.stages[:1]) as pipeline:
-            self._check(self._task.stages[:1], pipeline.finish(self._task.timeout))
+        stages = self._task.stages[:1]
+        with self._context.slots, self._start(stages) as pipeline:
+            check(stages, pipeline.finish(self._task.timeout), self._task, self._context)
 
     def _take_waiting(self) -> Pipeline:
         waiting, self._waiting = self._waiting, None
@@ -114,24 +115,29 @@ class Refresher:
             most = self._context.settings.max_output
             whose = "--max-output" if limit > most else "the limit on file sizes, RLIMIT_FSIZE"
             raise RefreshFailed(f"wrote more than {min(most, limit - 1)} bytes ({whose})")
-        self._check(stages, ended)
+        check(stages, ended, self._task, self._context)
         _check_room(pipeline.output, size)
         if not size and not self._task.allow_empty:
             text = "nothing was written, and an empty output is published with @allow-empty only"
             raise RefreshFailed(text + _spoken(stages, ended))
         return self._output.publish(pipeline.output)
 
-    def _check(self, stages: Sequence[Stage], ended: Ended) -> None:
-        """Raise RefreshFailed unless all stages succeeded, and Stopping if they were stopped."""
-        if ended.why == "stopped":
-            raise Stopping
-        if ended.why == "timeout":
-            timeout = format_duration(self._task.timeout)
-            raise RefreshFailed(f"timed out after {timeout} (@timeout, --timeout){_spoken(stages, ended)}")
-        if failed_stages(ended):
-            if any(map(is_stale_discovery, ended.stderrs)):
-                self._context.cache.drop()
-            raise failure(_argvs(stages), ended)
+
+def check(stages: Sequence[Stage], ended: Ended, task: Task, context: Context) -> None:
+    """Raise RefreshFailed unless all stages of a task succeeded, and Stopping if they were stopped."""
+    if ended.why == "stopped":
+        raise Stopping
+    if ended.why == "timeout":
+        raise RefreshFailed(timed_out(task) + _spoken(stages, ended))
+    if failed_stages(ended):
+        if any(map(is_stale_discovery, ended.stderrs)):
+            context.cache.drop()
+        raise failure(_argvs(stages), ended)
+
+
+def timed_out(task: Task) -> str:
+    """Say that something of a task has taken too long."""
+    return f"timed out after {format_duration(task.timeout)} (@timeout, --timeout)"
 
 
 def _output(task: Task, root: str) -> Output:

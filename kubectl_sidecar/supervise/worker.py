@@ -1,15 +1,17 @@
-"""Keep one output up to date, in a thread of its own."""
+"""Keep one output up to date, in a thread of its own, and tell of its changes in another."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 
 from kubectl_sidecar.errors import NotFound, RefreshFailed, Stopping
 from kubectl_sidecar.process.pipeline import Stop
 from kubectl_sidecar.publish.file import Published
 from kubectl_sidecar.retry import jittered, until_success
+from kubectl_sidecar.supervise.hook import HookRunner
 from kubectl_sidecar.supervise.refresh import Context, Refresher
 from kubectl_sidecar.task import Task
 from kubectl_sidecar.units import format_duration
@@ -28,28 +30,41 @@ class Worker:
         """`reflector` tells of changes; None: the task is polled."""
         self.task = task
         self._reflector = reflector
-        self.has_ended = False
         self.gave_up = False
         self.crash: BaseException | None = None
         self._context = context
         self._stop = Stop()
         self._wake = threading.Event()
         self._refresher = Refresher(task, context, self._stop)
-        self._thread = threading.Thread(target=self._run, name=task.output, daemon=True)
+        self._hook = HookRunner(task, task.on_change, context, self._stop) if task.on_change else None
+        self._running: set[Callable[[], None]] = {self._refresh_for_ever}
+        if self._hook and not context.settings.once:
+            self._running.add(self._hook.run)
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,), name=task.output, daemon=True)
+            for work in self._running
+        ]
 
     @property
     def output(self) -> str:
         return self.task.output
 
+    @property
+    def has_ended(self) -> bool:
+        return not self._running
+
     def start(self) -> None:
         if self._reflector is not None:
             self._reflector.add(self)
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """End it, and the stages that it runs; `Context.ended` is told when that has happened."""
         self._stop.set()
         self._wake.set()
+        if self._hook is not None:
+            self._hook.send()
 
     def wake(self) -> None:
         """Refresh now."""
@@ -57,7 +72,8 @@ class Worker:
 
     def join(self) -> None:
         """Wait until it has ended, and give everything back."""
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if self._reflector is not None:
             self._reflector.remove(self)
 
@@ -68,10 +84,9 @@ class Worker:
         if self._stop.is_set():
             raise Stopping
 
-    def _run(self) -> None:
+    def _run(self, work: Callable[[], None]) -> None:
         try:
-            with contextlib.closing(self._refresher):
-                self._refresh_for_ever()
+            work()
         except Stopping:
             pass
         except RefreshFailed:
@@ -79,25 +94,33 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 (a bug: in silence, the output would rot)
             self.crash = error
         finally:
-            self.has_ended = True
+            self._running.discard(work)
             self._context.ended()
 
     def _refresh_for_ever(self) -> None:
         settings, recorder = self._context.settings, self._context.recorder
-        while True:
-            began = time.monotonic()
-            published = until_success(
-                self._refresh,
-                sleep=self.sleep,
-                failed=lambda error, delay: recorder.failed(self.task, str(error), delay),
-                max_failures=settings.max_failures,
-                deadline=settings.deadline if settings.once else None,
-            )
-            pause = max(0.0, began + self._period() - time.monotonic())
-            recorder.succeeded(self.task, published, pause)
-            if settings.once:
-                return
-            self.sleep(pause)
+        # The first success is told of as well: the run before may have ended before it could tell.
+        is_news = True
+        with contextlib.closing(self._refresher):
+            while True:
+                began = time.monotonic()
+                published = until_success(
+                    self._refresh,
+                    sleep=self.sleep,
+                    failed=lambda error, delay: recorder.failed(self.task, str(error), delay),
+                    max_failures=settings.max_failures,
+                    deadline=settings.deadline if settings.once else None,
+                )
+                pause = max(0.0, began + self._period() - time.monotonic())
+                recorder.succeeded(self.task, published, pause)
+                if settings.once:
+                    break
+                if self._hook and (published.changed or is_news):
+                    self._hook.send()
+                is_news = False
+                self.sleep(pause)
+        if self._hook:
+            self._hook.tell(deadline=max(0.0, began + settings.deadline - time.monotonic()))
 
     def _period(self) -> float:
         if self._reflector is None or self._reflector.state == "watching":

@@ -30,6 +30,16 @@ def test_one_line_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
+def test_a_hook_is_described_without_what_may_be_secret(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2")
+    lines = ["@on-change http://u:hunter2@h/ cat /a > a", "@on-change 'echo $TOKEN | cat' cat /b > b"]
+    assert main(["check", *lines]) == 0
+    ends = [line.split(", on-missing keep, ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert ends == ["on-change: POST", "on-change: echo | cat"]
+
+
 def test_what_goes_stale_under_watch_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "@watch kubectl get pods > a", "kubectl get pods > b"]) == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]

@@ -152,6 +152,11 @@ def test_all_bad_and_unknown_variables_are_told_at_once() -> None:
     ]
 
 
+def test_what_a_hook_gets_is_no_problem_for_a_kubectl_sidecar_in_it() -> None:
+    assert settings(environ={"KUBECTL_SIDECAR_OUTPUT": "/data/a"}) == Settings()
+    assert len(refusal({"KUBECTL_SIDECAR_OUTPUTS": "/data/a"})) == 1
+
+
 @pytest.mark.parametrize("service", ["", "DEMO_", "STATUS_FILE_"])
 def test_what_kubernetes_injects_for_a_service_of_that_name_is_no_problem(service: str) -> None:
     injected = [

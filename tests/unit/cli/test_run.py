@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -105,6 +106,27 @@ def test_a_failing_task_is_a_failure_of_once(tmp_path: Path) -> None:
     done = run("--once", "--deadline=1ms", "false > a", "echo 1 > b", cwd=tmp_path)
     assert done.returncode == 1
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_once_is_over_when_the_hooks_have_succeeded_too(tmp_path: Path) -> None:
+    script = f"echo >> {tmp_path}/runs; (( $(wc -l < {tmp_path}/runs) > 1 ))"
+    hook = shlex.quote(f"bash -c '{script}'")
+    done = run("--once", f"@on-change {hook} echo 1 > a", cwd=tmp_path)
+    assert done.returncode == 0
+    assert re.search(r" info a: on-change: recovered after 1 failures in \d+m?s$", done.stderr, re.MULTILINE)
+
+
+def test_a_failing_hook_is_a_failure_of_once(tmp_path: Path) -> None:
+    done = run("--once", "--deadline=1ms", "@on-change false echo 1 > a", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith(" warn a: on-change failed: false exited with 1; giving up\n")
+    assert (tmp_path / "a").read_text() == "1\n"
+
+
+def test_a_hook_can_be_kubectl_sidecar(tmp_path: Path) -> None:
+    word = f"{' '.join(WORDS)} check 'cat $KUBECTL_SIDECAR_OUTPUT > x'"
+    done = run("--once", "@on-change " + shlex.quote(word) + " echo 1 > a", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 LINE = "@every 20ms cat /proc/uptime > a"

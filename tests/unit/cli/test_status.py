@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,22 @@ def shown(text: str) -> str:
 
 def test_the_table_is_for_people() -> None:
     assert shown(documents.text()) == TABLE
+
+
+def test_a_hook_that_fails_is_shown_while_its_task_is_fine() -> None:
+    web, node, _ = json.loads(documents.text())["tasks"]
+    hook = {"state": "failing", "lastError": "POST http://h/: answered with 503"}
+    fine, failing, healed = (
+        {**web, "hook": hook}, {**node, "hook": hook}, {**web, "hook": {"state": "ok", "lastError": None}}
+    )  # fmt: skip
+    table = shown(documents.text(tasks=[fine, failing, healed])).splitlines()
+    assert [line.split("  ")[-1].strip() for line in table] == [
+        "ERROR",
+        "on-change: POST http://h/: answered with 503",
+        "kubectl exited with 1: no route to host",
+        "-",
+    ]
+    assert table[1].split()[1] == "ok"
 
 
 def test_setting_the_clock_makes_nothing_older() -> None:

@@ -232,6 +232,19 @@ def test_what_cannot_be_judged_is_said_and_never_guessed(
     assert (found.rules, found.unknown) == (set(), [f"what {shown} needs is not known: {reason}"])
 
 
+def test_a_hook_needs_what_its_stages_do(types: Types, environ: Mapping[str, str]) -> None:
+    found = needs(
+        task("@on-change 'kubectl get pod web | kill 1' kubectl get node a", environ), types, "ns", files
+    )
+    assert (shown(found), found.unknown) == (["get nodes a @", "get pods web @ns"], [])
+    found = needs(
+        task("@watch @on-change 'kubectl exec web x' kubectl get pods", environ), types, "ns", files
+    )
+    assert shown(found) == ["list,watch pods @ns"]
+    assert found.unknown == [f"what `kubectl exec` needs is not known: {ONLY}"]
+    assert not needs(task("@on-change http://h/ kubectl get pods", environ), types, "ns", files).unknown
+
+
 def test_what_a_variable_holds_is_not_shown_where_it_cannot_be_judged(
     types: Types, environ: Mapping[str, str]
 ) -> None:
@@ -300,7 +313,7 @@ WORDS = (
 def test_whatever_the_words_are_there_is_an_answer(types: Types, words: list[str]) -> None:
     where = Position("f")
     stage = Stage(("kubectl", *words), where, unset=frozenset(range(0, 9, 2)))
-    plain = Task((stage,), "f", 1.0, 1.0, 0, "keep", None, True, False, where, where)
+    plain = Task((stage,), "f", 1.0, 1.0, 0, "keep", None, None, True, False, where, where)
     assert not any("\0" in str(rule) for rule in merged(needs(plain, types, "ns", files).rules))
 
 

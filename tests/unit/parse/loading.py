@@ -21,6 +21,7 @@ DEFAULTS: Options = {
     "timeout": 30.0,
     "mode": 0o644,
     "on_missing": "keep",
+    "on_change": None,
     "watch": False,
     "optional": False,
     "allow_empty": False,

@@ -37,7 +37,7 @@ ENVIRON = {
     "B": "{a,b} {1..3}",
 } | {f"P{number}": f"p{number}" for number in range(1, 4)}
 OPTIONS = {
-    "every": None, "timeout": 30.0, "mode": 0o644, "on_missing": "keep",
+    "every": None, "timeout": 30.0, "mode": 0o644, "on_missing": "keep", "on_change": None,
     "watch": False, "optional": False, "allow_empty": False,
 }  # fmt: skip
 

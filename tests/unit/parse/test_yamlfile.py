@@ -13,6 +13,7 @@ from kubectl_sidecar.parse.load import Loader
 from kubectl_sidecar.task import Settings, Task
 
 BLOCK = "write the task as a block, - | or run: |"
+FILE_KEYS = "there are tasks, every, timeout, mode, onMissing, onChange, watch, allowEmpty"
 PROGRAMS = ("p", "q", "r", "kubectl", "jq")
 
 
@@ -182,20 +183,20 @@ PROBLEMS = [
         "tasks:\n- run: p\n  output: x\n  evry: 5s",
         (
             "4:3: unknown key `evry`; there are run, output, every, timeout, mode,"
-            " onMissing, watch, optional, allowEmpty"
+            " onMissing, onChange, watch, optional, allowEmpty"
         ),
     ),
     (
         "evry: 5s\ntasks:\n- p > x",
-        "1:1: unknown key `evry`; there are tasks, every, timeout, mode, onMissing, watch, allowEmpty",
+        f"1:1: unknown key `evry`; {FILE_KEYS}",
     ),
     (
         "optional: true\ntasks:\n- p > x",
-        "1:1: unknown key `optional`; there are tasks, every, timeout, mode, onMissing, watch, allowEmpty",
+        f"1:1: unknown key `optional`; {FILE_KEYS}",
     ),
     (
         "? [a]\n: b\ntasks:\n- p > x",
-        "1:3: unknown key ``; there are tasks, every, timeout, mode, onMissing, watch, allowEmpty",
+        f"1:3: unknown key ``; {FILE_KEYS}",
     ),
     ("every: 5s\nevery: 6s\ntasks:\n- p > x", "2:1: the key every came before; leave one of them out"),
     ("tasks:\n- run: p > x\n  run: q > y", "3:3: the key run came before; leave one of them out"),

@@ -191,7 +191,7 @@ def test_a_stop_ends_every_pipeline_of_its_thread() -> None:
     ):
         stop.set()
         assert [one.wait().why, other.wait().why] == ["stopped", "stopped"]
-    assert not stop.pipelines
+    assert not stop.ends
 
 
 def test_after_a_stop_nothing_is_started() -> None:
@@ -533,7 +533,7 @@ def test_two_thousand_pipelines_leave_nothing_behind() -> None:
     for worker in workers:
         worker.join()
     wait_until(lambda: (descriptors(), threading.active_count()) == before)
-    assert (children(os.getpid()), stop.pipelines) == ({}, set())
+    assert (children(os.getpid()), stop.ends) == ({}, set())
 
 
 UNUSED = """

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kubectl_sidecar.errors import Position
-from kubectl_sidecar.task import Stage, Task, WatchPlan
+from kubectl_sidecar.task import Hook, Stage, Task, WatchPlan
 
 _WATCH = WatchPlan((("kubectl", "get", "pod", "--watch"),), feeds=False, ahead=False)
 
 
-def task(output: str, *, every: float = 30.0, watch: bool = False, required: bool = True) -> Task:
+def task(
+    output: str, *, every: float = 30.0, watch: bool = False, required: bool = True, hook: Hook | None = None
+) -> Task:
     where = Position("tasks", 1, 1)
     return Task(
         stages=(Stage(("/bin/cat", f"/{output}"), where),),
@@ -19,6 +21,7 @@ def task(output: str, *, every: float = 30.0, watch: bool = False, required: boo
         timeout=30.0,
         mode=0o644,
         on_missing="keep",
+        on_change=hook,
         watch=_WATCH if watch else None,
         required=required,
         allow_empty=False,

@@ -19,6 +19,7 @@ from kubectl_sidecar.publish.file import Published
 from kubectl_sidecar.status.document import pid_namespace, process_start
 from kubectl_sidecar.status.log import log
 from kubectl_sidecar.status.recorder import Recorder
+from kubectl_sidecar.task import Hook
 from tests.harness.waiting import wait_until
 from tests.unit.status import mounted
 from tests.unit.status.tasks import Clock, moved, task
@@ -84,6 +85,7 @@ def test_the_whole_document(recorder: Recorder, clock: Clock) -> None:
                 "lastError": None,
                 "bytes": 2,
                 "sha256": "aa",
+                "hook": None,
             },
             {
                 "output": "b",
@@ -100,6 +102,7 @@ def test_the_whole_document(recorder: Recorder, clock: Clock) -> None:
                 "lastError": "kubectl exited with 1: no route to host",
                 "bytes": None,
                 "sha256": None,
+                "hook": None,
             },
         ],
     }
@@ -232,6 +235,58 @@ def test_log_lines_of_a_task_that_fails_and_recovers(
         "recovered after 8 failures in 8s: 2 bytes",
         "changed: removed: the object does not exist",
         "failed: no; giving up",
+    ]
+    assert {record.task for record in logs.records} == {"a"}  # type: ignore[attr-defined] # extra={"task"}
+
+
+def test_a_hook_has_a_state_of_its_own(recorder: Recorder, clock: Clock) -> None:
+    hooked = task("a", hook=Hook(url="http://h/"))
+    recorder.take_over([hooked])
+    unknown = dict.fromkeys(("lastAttempt", "lastSuccess", "failingSince", "lastError"))
+    assert said(recorder)["tasks"][0]["hook"] == {"state": "starting", "failures": 0, **unknown}
+    recorder.hook_succeeded(hooked)
+    clock.go_on(1)
+    recorder.hook_failed(hooked, "no", 1)
+    clock.go_on(1)
+    recorder.hook_failed(hooked, "no, again", None)
+    state = said(recorder)["tasks"][0]
+    assert (state["state"], state["failures"], state["lastError"]) == ("starting", 0, None)
+    assert state["hook"] == {
+        "state": "failing",
+        "failures": 2,
+        "lastAttempt": "2027-01-15T08:00:02.000Z",
+        "lastSuccess": "2027-01-15T08:00:00.000Z",
+        "failingSince": "2027-01-15T08:00:01.000Z",
+        "lastError": "no, again",
+    }
+    recorder.take_over([moved(hooked)])
+    assert said(recorder)["tasks"][0]["hook"] == state["hook"]
+    recorder.hook_succeeded(hooked)
+    healed = said(recorder)["tasks"][0]["hook"]
+    assert (healed["state"], healed["failures"], healed["lastError"]) == ("ok", 0, None)
+
+
+def test_log_lines_of_a_hook_that_fails_and_recovers(
+    recorder: Recorder, clock: Clock, logs: pytest.LogCaptureFixture
+) -> None:
+    hooked = task("a", hook=Hook(url="http://h/"))
+    recorder.hook_failed(hooked, "no", 1)  # a reload has taken it away
+    recorder.hook_succeeded(hooked)
+    recorder.take_over([hooked])
+    recorder.hook_succeeded(hooked)
+    recorder.hook_succeeded(hooked)
+    for number in range(1, 5):
+        recorder.hook_failed(hooked, f"no {number}", 1.26)
+        clock.go_on(1)
+    recorder.hook_succeeded(hooked)
+    recorder.hook_failed(hooked, "no", None)
+    assert logs.messages == [
+        "on-change: first success",
+        "on-change failed: no 1; next attempt in 1.3s",
+        "on-change failed (2 times in 1s): no 2; next attempt in 1.3s",
+        "on-change failed (4 times in 3s): no 4; next attempt in 1.3s",
+        "on-change: recovered after 4 failures in 4s",
+        "on-change failed: no; giving up",
     ]
     assert {record.task for record in logs.records} == {"a"}  # type: ignore[attr-defined] # extra={"task"}
 

@@ -1,0 +1,81 @@
+"""Tell others that an output has changed, by a pipeline or a POST, until that succeeds."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import NoReturn
+
+from kubectl_sidecar import retry
+from kubectl_sidecar.errors import Stopping
+from kubectl_sidecar.process.pipeline import Stop
+from kubectl_sidecar.supervise.refresh import Context, check
+from kubectl_sidecar.task import HOOK_OUTPUT, Hook, Task
+
+
+class HookRunner:
+    """Runs the hook of a task, once at a time, and for the newest content only.
+
+    At least once for each content that stays: what was not told when the program ended is told by the next
+    run of it, which tells of its first success in any case.
+    """
+
+    def __init__(self, task: Task, hook: Hook, context: Context, stop: Stop) -> None:
+        """`stop` ends what it runs; whoever sets it calls `send()` then."""
+        self._task = task
+        self._hook = hook
+        self._context = context
+        self._stop = stop
+        self._news = threading.Event()
+
+    def send(self) -> None:
+        """Tell of what is published now; what others have not been told yet is forgotten."""
+        self._news.set()
+
+    def run(self) -> NoReturn:
+        """Tell whatever is sent, for ever; raises Stopping."""
+        while True:
+            self._wait(None)
+            self.tell()
+
+    def tell(self, deadline: float | None = None) -> None:
+        """Run the hook until it succeeds; raises RefreshFailed after `deadline` seconds, and Stopping."""
+        recorder = self._context.recorder
+        retry.until_success(
+            self._attempt,
+            sleep=self._wait,
+            failed=lambda error, delay: recorder.hook_failed(self._task, str(error), delay),
+            deadline=deadline,
+        )
+        recorder.hook_succeeded(self._task)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Wait, at most until there is something newer to tell. Raises Stopping."""
+        if not self._stop.is_set():
+            self._news.wait(seconds)
+        if self._stop.is_set():
+            raise Stopping
+
+    def _attempt(self) -> None:
+        """Run the hook once; raises RefreshFailed and Stopping."""
+        # From here on a change leads to another run.
+        self._news.clear()
+        if self._hook.stages:
+            self._run_stages()
+            return
+        from kubectl_sidecar.supervise.post import post  # 3 MB, for those who need it
+
+        post(self._hook, self._task, self._stop)
+
+    def _run_stages(self) -> None:
+        stages, context = self._hook.stages, self._context
+        argvs, quiet = [stage.argv for stage in stages], [i for i, stage in enumerate(stages) if stage.quiet]
+        path = os.path.join(context.settings.output_dir, self._task.output)
+        environment = {**context.environment, HOOK_OUTPUT: path}
+        with open(os.devnull, "wb", buffering=0) as null:
+            # It takes no slot of --concurrency: while it hangs, the refreshes go on.
+            pipeline = context.launcher.start(
+                argvs, environment, self._stop, stdout=null.fileno(), quiet=quiet
+            )
+        with pipeline:
+            check(stages, pipeline.finish(self._task.timeout), self._task, context)
