@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.harness.certificates import write_kubeconfig
 from tests.harness.progress import Unavailable, say
-
-RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,20 @@ class Cluster:
         return {**kept, "KUBERC": "off", **({"NO_PROXY": "*"} if self.own else {})}
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        return self._run(*arguments, stdin=stdin).stdout
+
+    def patch_status(self, kind: str, name: str, patch: str) -> float:
+        """Patch an object in the namespace of its name; return when the API server was asked to."""
+        target = [kind, name, "--namespace", name, "--subresource=status", "--type=merge", "--patch", patch]
+        log = self._run("patch", *target, "-v=6").stderr
+        found = re.search(r'I(\d{4} [\d:.]+) .*"Response" verb="PATCH".* milliseconds=(\d+)', log)
+        if found is None:
+            raise Unavailable(f"kubectl does not say when it was answered: {log}")
+        year = datetime.now(UTC).astimezone().year
+        answered = datetime.strptime(f"{year}{found[1]}", "%Y%m%d %H:%M:%S.%f").astimezone()
+        return answered.timestamp() - int(found[2]) / 1000
+
+    def _run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*self.command, *arguments],
             input=stdin,
@@ -39,26 +53,25 @@ class Cluster:
         )
         if done.returncode:
             raise Unavailable(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        return done
 
     def create(self, *objects: dict[str, Any]) -> None:
         self.kubectl("create", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
 
 
 def populate(stack: contextlib.ExitStack, cluster: Cluster, name: str) -> str:
-    """Make a namespace, an account that may read one Pod and one Node, and these; return the Node's name."""
+    """Make a namespace, an account without rights, a Pod and its settings; return the name of a Node."""
     stack.callback(remove, cluster, name)
     node = "demo-node" if cluster.own else first_node(cluster)
-    say(f"creating the namespace {name}, a Pod in it, and an account that may read it and the Node {node}")
+    say(f"creating the namespace {name}, with a Pod, a ConfigMap and a service account")
     inside = {"name": name, "namespace": name}
     # No scheduler feels responsible for it: it never runs, and its status is ours to change.
     spec = {"containers": [{"name": "app", "image": "example.invalid/app"}], "schedulerName": "nobody"}
-    subjects = [{"kind": "ServiceAccount", **inside}]
+    settings = {"name": "settings", "namespace": name}
     cluster.create(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": inside},
-        *may_get("Role", inside, "pods", name, subjects),
-        *may_get("ClusterRole", {"name": name}, "nodes", node, subjects),
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": settings, "data": {"level": "debug"}},
     )
     pod_spec = {**spec, "serviceAccountName": name}
     cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": inside, "spec": pod_spec})
@@ -82,26 +95,12 @@ def create_node(cluster: Cluster, name: str) -> None:
     cluster.kubectl("patch", "node", name, "--subresource=status", "--patch", patch)
 
 
-def may_get(
-    kind: str, metadata: dict[str, str], resources: str, name: str, subjects: list[dict[str, str]]
-) -> list[dict[str, Any]]:
-    """A Role or ClusterRole that allows to get one object, and its binding."""
-    rule = {"apiGroups": [""], "resources": [resources], "resourceNames": [name], "verbs": ["get"]}
-    version = f"{RBAC}/v1"
-    role = {"apiGroup": RBAC, "kind": kind, "name": metadata["name"]}
-    binding = {"apiVersion": version, "kind": f"{kind}Binding", "metadata": metadata}
-    return [
-        {"apiVersion": version, "kind": kind, "metadata": metadata, "rules": [rule]},
-        {**binding, "subjects": subjects, "roleRef": role},
-    ]
-
-
 def remove(cluster: Cluster, name: str) -> None:
     """Take everything out of the user's own cluster; the throwaway one goes as a whole."""
     if cluster.own:
         return
     say(f"removing the namespace {name} and what belongs to it")
-    cluster.kubectl("delete", "clusterrolebinding,clusterrole", name, "--ignore-not-found")
+    cluster.kubectl("delete", "clusterrolebinding,clusterrole", f"{name}:{name}", "--ignore-not-found")
     cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=2m")
 
 

@@ -26,8 +26,8 @@ def test_the_commands_of_the_readme_work_as_they_are(plane: ControlPlane, restri
             timeout=180,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        answers = re.findall(r"^\{.*?^\}", done.stdout, re.DOTALL | re.MULTILINE)
-        assert [next(iter(json.loads(answer))) for answer in answers] == ["conditions", "addresses"]
+        answers = map(json.loads, re.findall(r"^\{.*?^\}", done.stdout, re.DOTALL | re.MULTILINE))
+        assert [status.keys() & {"podIP", "nodeInfo"} for status in answers] == [{"podIP"}, {"nodeInfo"}]
         assert re.search(r"^this-node-status\.json +ok ", done.stdout, re.MULTILINE)
     finally:
         plane.kubectl("delete", "-f", "example.yaml", "--wait")
