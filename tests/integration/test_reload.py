@@ -140,6 +140,7 @@ def test_a_bad_file_is_refused_with_all_its_problems(sidecar: Launcher, tmp_path
     assert len(lines) == 4
 
     def shown() -> None:
+        assert (tmp_path / "status.json").exists()
         text = (tmp_path / "status.json").read_text()
         assert f'"reloadError": "{tasks}:1:7: ' in text
         assert f"\\n{tasks}:3:5: " in text
