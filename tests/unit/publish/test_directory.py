@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -508,6 +509,26 @@ def test_before_the_first_publication_all_that_is_left_is_swept(tmp_path: Path) 
     (path / "half").symlink_to("..data/half")
     sweep_directories(str(tmp_path), ["d/"])
     assert names(path) == []
+
+
+def killed(*words: object) -> list[int]:
+    program = [sys.executable, "-m", "tests.unit.publish.killed", *map(str, words)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [int(number) for number in done.stdout.split()]
+
+
+def test_a_kill_before_any_of_its_calls_leaves_a_whole_generation_and_the_sweep_no_litter(
+    tmp_path: Path,
+) -> None:
+    steps = killed("at_every_step", tmp_path)
+    assert len(steps) == 4
+    assert min(steps) > 10
+
+
+@pytest.mark.slow
+def test_200_kills_at_any_time_leave_a_whole_generation_and_the_sweep_no_litter(volume: Path) -> None:
+    assert killed("at_any_time", volume, 200, 12) == [200]
 
 
 def test_two_kubectl_sidecars_do_not_work_in_it_at_once(tmp_path: Path) -> None:
