@@ -58,6 +58,24 @@ print(open("/data/a.json").read(), oct(os.stat("/data/a.json").st_mode), os.list
     assert said == "{\n  \"a\": 1\n}\n 0o100644 ['a.json']\n"
 
 
+def test_a_hook_can_post(builder: Builder, image: str, target: str) -> None:
+    argv = ("kubectl-sidecar", "run", "--once", "--deadline=1ms", "--output-dir=/data")
+    line = "@on-change {}://localhost:1/ jq -n 1 > a.json"
+    with pytest.raises(BuildFailed, match="POST http://localhost:1/: Connection refused; giving up"):
+        builder.run(image, *argv, line.format("http"), options=DATA)
+    message = "POST https://localhost:1/: Connection refused; giving up"
+    if target == "minimal":
+        message = "https needs Python's ssl module, which the minimal image has not; use the other one"
+    with pytest.raises(BuildFailed, match=message):
+        builder.run(image, *argv, line.format("https"), options=DATA)
+
+
+@pytest.mark.parametrize("target", ["default"], indirect=True)
+def test_a_hook_trusts_who_kubectl_trusts(builder: Builder, image: str) -> None:
+    count = "import ssl; print(ssl.create_default_context().cert_store_stats()['x509_ca'])"
+    assert int(builder.run(image, *PYTHON, count)) > 100
+
+
 def test_nothing_is_compiled_when_it_starts(builder: Builder, image: str) -> None:
     script = """
 import importlib.util, os
