@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import http.server
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,6 +201,28 @@ def test_children_lists_a_zombie_as_such() -> None:
             return processes.children(os.getpid()).get(child.pid) == "Z"
 
         wait_until(ended)
+
+
+LANES = """
+import sys
+from pathlib import Path
+from tests.harness.run_tests import run_at_once
+
+def run(file):
+    return Path(sys.executable), ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", file]
+
+print(run_at_once([run(sys.argv[1])], [run(sys.argv[2]), run(sys.argv[1])]))
+"""
+
+
+def test_lanes_of_tests_are_summed_up(tmp_path: Path) -> None:
+    passing, failing = tmp_path / "test_passing.py", tmp_path / "test_failing.py"
+    passing.write_text("def test_one(): pass\ndef test_two(): pass\n")
+    failing.write_text("def test_one(): pass\ndef test_other(): assert False\n")
+    command = [sys.executable, "-c", LANES, str(passing), str(failing)]
+    *_, summary, status = subprocess.check_output(command, text=True).splitlines()
+    assert re.fullmatch(r"===== 5 passed, 1 failed in \d+\.\d\ds =====", summary)
+    assert status == "1"
 
 
 def test_programs_that_are_given_are_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
