@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import signal
-import statistics
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -59,17 +59,24 @@ def test_the_first_refresh_is_immediate_and_the_next_comes_with_its_period(sidec
 
 
 def test_periods_vary_by_a_tenth(sidecar: Launcher, tmp_path: Path) -> None:
-    starts = tmp_path / "starts"
-    run = sidecar("--every", "100ms", f"bash -c 'date +%s%N | tee -a {starts}' > clock")
-    wait_until(lambda: len(lines(starts)) > 40, timeout=30)
+    status = tmp_path / "status.json"
+    run = sidecar("--every", "1h", f"--status-file={status}", "date +%N > clock")
+    periods: dict[datetime, float] = {}
+    for count in range(1, 21):
+        wait_until(lambda: note_period(status, periods) == count)  # noqa: B023 (called at once)
+        run.send(signal.SIGUSR1)
     assert run.stop() == 0
-    times = [int(line) / 1e9 for line in lines(starts)]
-    periods = [after - before for before, after in itertools.pairwise(times)]
-    # How late a process starts varies too, by a few milliseconds.
-    assert 0.09 <= statistics.median(periods) < 0.12
-    near = [period for period in periods if 0.08 < period < 0.13]
-    assert len(near) > 0.7 * len(periods)
-    assert statistics.pstdev(near) > 0.003
+    # Twenty draws from 12 minutes: that they all lie within one of them has a chance of 20/12^19.
+    assert 54 * 60 - 10 < min(periods.values()) < max(periods.values()) - 60
+    assert max(periods.values()) < 66 * 60 + 10
+
+
+def note_period(status: Path, periods: dict[datetime, float]) -> int:
+    """Note the seconds between the last attempt and the next one; return how many attempts were seen."""
+    if status.exists() and (task := json.loads(status.read_text())["tasks"][0])["lastSuccess"]:
+        last, following = (datetime.fromisoformat(task[name]) for name in ("lastAttempt", "nextAttempt"))
+        periods[last] = (following - last).total_seconds()
+    return len(periods)
 
 
 def test_failures_are_logged_at_powers_of_two_and_the_recovery_with_their_number(
@@ -80,10 +87,13 @@ def test_failures_are_logged_at_powers_of_two_and_the_recovery_with_their_number
     run = sidecar("--every", "1h", line)
     fail_until(run, attempts, 9)
     good.touch()
-    run.wait_for_log("recovered")
+    run.send(signal.SIGUSR1)
+    recovered = run.wait_for_log("recovered")
     assert run.stop() == 0
-    failures = len(lines(attempts)) - 1
-    said = [line.partition(" ")[2] for line in run.log_lines(" output: ")]
+    failures = int(recovered.split("after ")[1].split()[0])
+    # What cut the last backoff short may have made one more refresh than the one that recovered.
+    assert failures + 1 <= len(lines(attempts)) <= failures + 2
+    said = [line.partition(" ")[2] for line in run.log_lines(" output: (failed|recovered)")]
     duration = r"[\d.]+m?s"
     failed = f": bash exited with 7; next attempt in {duration}"
     expected = [f"warn output: failed{failed}"]
