@@ -215,6 +215,7 @@ print(run_at_once([run(sys.argv[1])], [run(sys.argv[2]), run(sys.argv[1])]))
 """
 
 
+@pytest.mark.slow
 def test_lanes_of_tests_are_summed_up(tmp_path: Path) -> None:
     passing, failing = tmp_path / "test_passing.py", tmp_path / "test_failing.py"
     passing.write_text("def test_one(): pass\ndef test_two(): pass\n")

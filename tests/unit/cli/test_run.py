@@ -108,6 +108,7 @@ def test_a_failing_task_is_a_failure_of_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
+@pytest.mark.slow
 def test_once_is_over_when_the_hooks_have_succeeded_too(tmp_path: Path) -> None:
     script = f"echo >> {tmp_path}/runs; (( $(wc -l < {tmp_path}/runs) > 1 ))"
     hook = shlex.quote(f"bash -c '{script}'")
@@ -123,6 +124,7 @@ def test_a_failing_hook_is_a_failure_of_once(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "1\n"
 
 
+@pytest.mark.slow
 def test_a_hook_can_be_kubectl_sidecar(tmp_path: Path) -> None:
     word = f"{' '.join(WORDS)} check 'cat $KUBECTL_SIDECAR_OUTPUT > x'"
     done = run("--once", "@on-change " + shlex.quote(word) + " echo 1 > a", cwd=tmp_path)

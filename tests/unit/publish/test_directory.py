@@ -518,6 +518,7 @@ def killed(*words: object) -> list[int]:
     return [int(number) for number in done.stdout.split()]
 
 
+@pytest.mark.slow
 def test_a_kill_before_any_of_its_calls_leaves_a_whole_generation_and_the_sweep_no_litter(
     tmp_path: Path,
 ) -> None:
