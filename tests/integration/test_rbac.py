@@ -31,10 +31,16 @@ from tests.harness.control_plane import ControlPlane
 from tests.harness.waiting import wait_until
 
 PROGRAM = Path(sys.executable).with_name("kubectl-sidecar")
-EXAMPLES = ("example.yaml", "examples/dashboards.yaml", "examples/once.yaml", "examples/task-file.yaml")
+EXAMPLES = (
+    "example.yaml",
+    "examples/dashboards.yaml",
+    "examples/env.yaml",
+    "examples/once.yaml",
+    "examples/task-file.yaml",
+)
 PAGES = ("README.md", "docs/directories.md", "docs/task-lines.md", "docs/watching.md")
 # A task line as they show it.
-SHOWN = re.compile(r"^ +(?:- )?((?:@.*)?kubectl get .*) > \S+$", re.MULTILINE)
+SHOWN = re.compile(r"^ +(?:- '?)?((?:@.*)?kubectl get .*) > \S+$", re.MULTILINE)
 NODE = "rbac-node"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # What is kept of each type in the table of the built-in ones.
@@ -598,11 +604,7 @@ def test_the_roles_of_the_examples_are_what_it_prints(path: str, tmp_path: Path)
     pods = [each["spec"]["template"]["spec"] for each in documents if "template" in each.get("spec", {})]
     lines = [word for pod in pods for word in pod["initContainers"][0].get("args", ()) if " > " in word]
     (tmp_path / "tasks").write_text("\n".join([*texts, *lines]))
-    words = ["--service-account", f"default/{name}", "--name", name, "-f", tmp_path / "tasks"]
-    environ = {"PATH": os.environ["PATH"], "KUBECONFIG": "/dev/null"}
-    printed = subprocess.run(
-        [PROGRAM, "rbac", *words], env=environ, capture_output=True, text=True, check=True
-    )
+    printed = offline("--service-account", f"default/{name}", "--name", name, "-f", tmp_path / "tasks")
     assert roles_of(documents) == roles_of(yaml.safe_load_all(printed.stdout))
 
 

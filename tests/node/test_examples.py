@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.harness.control_plane import ControlPlane
 from tests.harness.waiting import wait_until
 from tests.node.conftest import ENFORCE
 from tests.node.node import NAME
-from tests.node.pods import FILES, SIDECAR, START_SECONDS, pod_of, wait_ready
+from tests.node.pods import FILES, SIDECAR, START_SECONDS, Pod, pod_of, wait_ready
+
+ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
 @pytest.fixture
@@ -67,3 +72,55 @@ def test_an_init_container_makes_its_files_once(plane: ControlPlane, restricted:
         assert plane.kubectl("logs", "job/demo-once") == f"{NAME}\n"
     finally:
         plane.kubectl("delete", "-f", manifest, "--wait")
+
+
+@pytest.fixture(scope="module")
+def env(plane: ControlPlane, restricted: None) -> Iterator[str]:  # noqa: ARG001
+    """The app of env.yaml, on a Node in a zone."""
+    plane.kubectl("label", "node", NAME, f"{ZONE_LABEL}=here-1")
+    plane.kubectl("apply", "-f", "examples/env.yaml")
+    yield "demo-env"
+    plane.kubectl("delete", "-f", "examples/env.yaml", "--wait")
+    plane.kubectl("label", "node", NAME, f"{ZONE_LABEL}-")
+
+
+def variables(pod: Pod) -> dict[str, str]:
+    """The environment of the app's first process."""
+    entries = pod.execute("cat", "/proc/1/environ", container="app").split("\0")
+    return dict(entry.split("=", 1) for entry in entries if entry)
+
+
+def annotated(plane: ControlPlane, app: str, **annotations: str) -> Pod:
+    """The app's Pod, made anew with these annotations: team, on_call."""
+    *_, deployment = yaml.safe_load_all(Path("examples/env.yaml").read_text())
+    named = {f"example.com/{name.replace('_', '-')}": value for name, value in annotations.items()}
+    deployment["spec"]["template"]["metadata"]["annotations"] |= named
+    plane.kubectl("delete", "deployment", app, "--cascade=foreground", "--wait")
+    plane.kubectl("apply", "-f", "-", stdin=json.dumps(deployment))
+    return pod_of(plane, app)
+
+
+def test_labels_of_the_node_and_annotations_of_the_pod_are_variables(env: str, plane: ControlPlane) -> None:
+    seen = variables(wait_ready(pod_of(plane, env)))
+    assert (seen["ZONE"], seen["TEAM"]) == ("here-1", "payments")
+    assert json.loads(seen["ANNOTATIONS"]) == {
+        "example.com/team": "payments",
+        "example.com/on-call": 'Ada\'s pager, then\n"the office"\n',
+    }
+
+
+def test_what_the_kubelet_makes_of_a_value_is_the_value(env: str, plane: ControlPlane) -> None:
+    team = ' $HOME `id` #1\n\n\tEVIL="x"=\\n\\\n# no comment\nZONE=there\n\u00fc\u2603\n'
+    odd = "it's '\r\n'\\u0027' \" \\ \u2028 \x1b"
+    seen = variables(wait_ready(annotated(plane, env, team=team, on_call=odd)))
+    assert (seen["TEAM"], seen["ZONE"]) == (team, "here-1")
+    assert json.loads(seen["ANNOTATIONS"])["example.com/on-call"] == odd
+
+
+def test_a_value_that_cannot_be_written_starts_nothing_and_is_named(env: str, plane: ControlPlane) -> None:
+    pod = annotated(plane, env, team="x'\nZONE='elsewhere")
+    wait_until(lambda: "app.env: failed" in pod.logs(), START_SECONDS, "no failure", interval=0.2)
+    assert re.search(
+        r"jq exited with 5: jq: error \(at <stdin>:\d+\): TEAM holds a single quote;", pod.logs()
+    )
+    assert pod.container("app")["state"] == {"waiting": {"reason": "PodInitializing"}}
