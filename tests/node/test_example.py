@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ from tests.node.pods import FILES, SIDECAR, Pod, memory, pod_of, read, wait_read
 
 EXAMPLE = "example.yaml"
 APP = "demo-kubectl-sidecar"
-# A refresh every 30 s, the jitter, and a busy machine.
-REFRESH_SECONDS = 60.0
+# The files are watched: what takes so long is a busy machine.
+FOLLOW_SECONDS = 10.0
 LONGEST_BACKOFF = 60.0
 
 
@@ -92,7 +93,7 @@ def test_port_forward_shows_the_true_status_of_pod_and_node(example: Pod, plane:
             assert fetch(port, "this-pod-status.json") == pod
             assert without_heartbeats(fetch(port, "this-node-status.json")) == without_heartbeats(node)
 
-        wait_until(current, REFRESH_SECONDS, "the files do not show the present status", interval=0.5)
+        wait_until(current, FOLLOW_SECONDS, "the files do not show the present status", interval=0.5)
         assert fetch(port, "this-pod-status.json")["phase"] == "Running"
         assert fetch(port, "this-node-status.json")["nodeInfo"]["kubeletVersion"].startswith("v1.")
 
@@ -125,12 +126,18 @@ def test_without_the_api_server_the_files_stay_as_they_are(
 
 def test_it_fits_its_memory_limit_with_margin(example: Pod, record: Record) -> None:
     main = example.main_process()
-    kept = memory(main)[1]
-    for _ in range(20):
-        # Together with a probe, which is a Python of its own: this is the most that happens at once.
-        example.execute("kubectl-sidecar", "health", "--startup")
-        kept = max(kept, memory(main)[1])
-    limit = 64 << 20
+    kept = 0
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(20):
+            # This is the most that happens at once: all lines are run, all watches begun anew, and a probe,
+            # which is a Python of its own.
+            example.refresh_now()
+            probe = pool.submit(example.execute, "kubectl-sidecar", "health", "--startup")
+            while not probe.done():
+                kept = max(kept, memory(main)[1])
+            probe.result()
+    limits = example.get()["spec"]["initContainers"][0]["resources"]["limits"]
+    limit = int(limits["memory"].removesuffix("Mi")) << 20
     record["sidecar memory peak, page cache included"] = f"{memory(main)[0] / 2**20:.1f} MiB"
     record["sidecar memory that cannot be dropped, most seen"] = f"{kept / 2**20:.1f} MiB"
     assert kept < limit * 0.75
