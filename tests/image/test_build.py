@@ -194,4 +194,5 @@ def test_the_example_names_the_image_that_is_built() -> None:
 
 
 def examples() -> list[Path]:
-    return [Path("example.yaml"), *Path("examples").iterdir()]
+    folders = Path("examples"), Path("deploy")
+    return [Path("example.yaml"), *(file for folder in folders for file in folder.rglob("*.yaml"))]

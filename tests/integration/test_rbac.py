@@ -608,6 +608,14 @@ def test_the_roles_of_the_examples_are_what_it_prints(path: str, tmp_path: Path)
     assert roles_of(documents) == roles_of(yaml.safe_load_all(printed.stdout))
 
 
+@pytest.mark.usefixtures("tools")
+def test_the_roles_beside_the_component_are_what_the_command_in_them_prints() -> None:
+    text = Path("examples/component/rbac.yaml").read_text()
+    command, _, shown = text.partition("\n")
+    printed = offline(*shlex.split(command.removeprefix("# kubectl-sidecar rbac ")))
+    assert shown == printed.stdout.partition("\n")[2]
+
+
 def roles_of(documents: Iterable[Json]) -> dict[str, Json]:
     """Roles and bindings by their kinds, in one form: `default` is the namespace where none is named."""
     found = {}

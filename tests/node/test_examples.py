@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,52 @@ def test_a_task_file_comes_from_a_config_map(plane: ControlPlane, restricted: No
         wait_until(current, START_SECONDS, interval=0.5)
     finally:
         plane.kubectl("delete", "-f", manifest, "--wait")
+
+
+def test_the_component_gives_a_deployment_its_files(plane: ControlPlane, restricted: None) -> None:  # noqa: ARG001
+    plane.kubectl("apply", "-k", "examples/component")
+    try:
+        timeout = f"--timeout={START_SECONDS:.0f}s"
+        plane.kubectl("rollout", "status", "deployment/demo-component", timeout)
+        pod = pod_of(plane, "demo-component")
+
+        def current() -> None:
+            peers = json.loads(pod.execute("cat", "/run/peers/peers.json", container="app"))
+            assert len(set(peers)) == 2
+            assert pod.address() in peers
+
+        wait_until(current, START_SECONDS, interval=0.5)
+    finally:
+        plane.kubectl("delete", "-k", "examples/component", "--wait")
+
+
+def test_a_job_with_the_component_ends(
+    plane: ControlPlane,
+    restricted: None,  # noqa: ARG001 - the namespace is
+    tmp_path: Path,
+) -> None:
+    """Its container finds what was made with the token that the component mounts; no sidecar outlives it."""
+    *_, job = yaml.safe_load_all(Path("examples/once.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    (app,) = pod["containers"]
+    app |= {"command": ["cat", "/data/me"], "volumeMounts": [{"name": SIDECAR, "mountPath": "/data"}]}
+    bare = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [app]}
+    job["spec"]["template"]["spec"] = {**bare, "securityContext": pod["securityContext"]}
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    (tmp_path / "tasks").write_text("kubectl auth whoami -o json | jq -r .status.userInfo.username > me")
+    kustomization = {
+        "namespace": "default",
+        "resources": ["job.yaml"],
+        "components": [os.path.relpath("deploy/component", tmp_path)],
+        "configMapGenerator": [{"name": SIDECAR, "files": ["tasks"]}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
+    plane.kubectl("apply", "-k", str(tmp_path))
+    try:
+        plane.kubectl("wait", "job/demo-once", "--for=condition=Complete", f"--timeout={START_SECONDS:.0f}s")
+        assert plane.kubectl("logs", "job/demo-once") == "system:serviceaccount:default:default\n"
+    finally:
+        plane.kubectl("delete", "-k", str(tmp_path), "--wait")
 
 
 def test_an_init_container_makes_its_files_once(plane: ControlPlane, restricted: None) -> None:  # noqa: ARG001
