@@ -28,9 +28,12 @@ class Program:
 
 KUBERNETES = "k8s.io/kubernetes"
 CONTAINERD = "github.com/containerd/containerd/v2"
+# The API server that is one minor older than the pinned kubectl.
+OLDEST = "kube-apiserver-1.36"
 PROGRAMS = {
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
     "kube-apiserver": Program("kube", f"{KUBERNETES}/cmd/kube-apiserver", KUBERNETES),
+    OLDEST: Program("kube-1.36", f"{KUBERNETES}/cmd/kube-apiserver", KUBERNETES),
     "kube-controller-manager": Program("kube", f"{KUBERNETES}/cmd/kube-controller-manager", KUBERNETES),
     "kube-scheduler": Program("kube", f"{KUBERNETES}/cmd/kube-scheduler", KUBERNETES),
     "kubelet": Program("kube", f"{KUBERNETES}/cmd/kubelet", KUBERNETES),

@@ -28,7 +28,7 @@ PACKAGES = {
     "setpriv": "util-linux",
     "unshare": "util-linux",
 }
-SERVERS = ("etcd", "kube-apiserver")
+SERVERS = ("etcd", "kube-apiserver", gobuild.OLDEST)
 NODE = (
     "kube-controller-manager",
     "kube-scheduler",

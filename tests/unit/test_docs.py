@@ -23,7 +23,7 @@ LONGEST_README = 200
 # Of kubectl, docker and others, as the documentation shows them.
 FOREIGN = {"all", "context", "field-selector", "raw", "request-timeout", "subresource"}  # kubectl's
 FOREIGN |= {"rm", "target", "timeout", "retry", "retry-connrefused"}  # those of docker and curl
-FOREIGN |= {"client", "unit"}  # kubectl version, scripts/test
+FOREIGN |= {"client", "kubectl", "unit"}  # kubectl version, scripts/update-tools, scripts/test
 # What stands for something else in a message, and whatever is joined to others there.
 VARIES = re.compile(r"…|\b(?:\$?NAME|F|kubectl|jq)\b|`[^`]*`|\$\w+\b|\d+\w*|[(),;:?]|: ")
 
