@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -80,6 +81,17 @@ def test_nothing_changes_when_nothing_is_new(sites: Sites) -> None:
     sites.update("--jq", JQ)
     done = sites.update("--jq", JQ)
     assert done.stdout == f"{sites.lock} is up to date\n"
+
+
+def test_locked_versions_stay_and_get_the_checksums_of_their_files(sites: Sites) -> None:
+    """As after a change of the versions alone, by Renovate."""
+    sites.update("--kubectl", KUBECTL, "--jq", JQ)
+    good = sites.lock.read_text()
+    sites.lock.write_text(re.sub(r"\b[0-9a-f]{64}\b", "0" * 64, good))
+    (sites.directory / "release/stable-1.37.txt").write_text("v1.37.10")
+    done = sites.update("--locked")
+    assert done.returncode == 0, done.stderr
+    assert sites.lock.read_text() == good
 
 
 def test_a_signature_that_cannot_be_verified_is_said(sites: Sites) -> None:

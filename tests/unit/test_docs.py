@@ -18,7 +18,7 @@ from tests.unit.status.tasks import task
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md"]
+PAGES = [README, *DOCS, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 LONGEST_README = 200
 # Of kubectl, docker and others, as the documentation shows them.
 FOREIGN = {"all", "context", "field-selector", "raw", "request-timeout", "subresource"}  # kubectl's
