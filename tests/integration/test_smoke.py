@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +40,16 @@ def test_in_a_pod_it_needs_nothing_but_its_service_account(namespace: Namespace,
     run = sidecar(LINE, account=account, in_cluster=True, isolation=Isolation(pid_1=True))
     assert json.loads(run.wait_for_output("status.json"))["phase"] == "Pending"
     assert run.stop() == 0
+
+
+@pytest.mark.smoke
+@pytest.mark.usefixtures("tools")
+def test_what_pip_installs_is_a_program_and_a_module(tmp_path: Path) -> None:
+    """From a place where the clone is not found."""
+    program = str(Path(sys.executable).with_name("kubectl-sidecar"))
+    said = [
+        subprocess.run([*words, "version"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        for words in ([program], [sys.executable, "-m", "kubectl_sidecar"])
+    ]
+    assert said[0] == said[1]
+    assert said[0].startswith("kubectl-sidecar ")
