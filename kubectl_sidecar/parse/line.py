@@ -20,6 +20,7 @@ from kubectl_sidecar.watch.plan import plan
 _WATCH_FLAG = re.compile(r"(?:--watch|--watch-only|-[ARh]*w[ARhw]*)(?:=(?:1|t|T|true|TRUE|True))?")
 _BASH = "bash -euo pipefail -c "
 _URL = re.compile("https?://", re.IGNORECASE)
+_LIKE_A_URL = re.compile(r"\w+://|[\w.-]+:\d+(?:/|$)")
 _AS_A_STAGE = f"use {_BASH}'…' as a stage, with '\"'\"' for each ' in it"
 _NOT_COMPUTED = "no stage can compute this, only a variable of the container can"
 _COMPUTING = ("command", "backtick")
@@ -171,6 +172,8 @@ class LineParser:
             return None  # it may be a URL
         elif expanded:
             wrong = f"this is no URL; {_TWICE}"
+        elif _LIKE_A_URL.match(self._text):
+            wrong = "expected http:// or https:// at the beginning of a URL"
         else:
             hook = Hook(tuple(self._hook_stages()))
         if wrong:

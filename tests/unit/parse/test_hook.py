@@ -105,6 +105,8 @@ REFUSED = [
     ),
     ("'q |'", f"{AT}expected a command after |"),
     ("'| q'", f"{AT}expected a command before `|`; to go on in a new line, end the old one with |"),
+    ("localhost:9090/-/reload", f"{AT}expected http:// or https:// at the beginning of a URL"),
+    ("ws://localhost/", f"{AT}expected http:// or https:// at the beginning of a URL"),
     ("'q $UNSET'", f"{AT}$UNSET is not set; is it in the container's env? ${{UNSET:-word}} gives a default"),
     ("'q \"'", f'{AT}this " is never closed'),
     ("''", f"{AT}expected a URL or one pipeline, but 0 came"),
