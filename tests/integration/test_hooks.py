@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.harness.access import Namespace
 from tests.harness.configmap import ConfigMap
+from tests.harness.isolation import Isolation
 from tests.harness.processes import Process
 from tests.harness.sidecar import Launcher, Sidecar
 from tests.harness.waiting import wait_until
@@ -191,6 +194,30 @@ def test_sigterm_ends_a_post_at_once(sidecar: Launcher, once: bool) -> None:
         assert run.stop() == 0
 
 
+@dataclass(frozen=True)
+class OwnNameServer(Isolation):
+    """The name server has another address."""
+
+    resolv_conf: str = ""
+
+    def _mounts(self) -> str:
+        return f"mount --bind {shlex.quote(self.resolv_conf)} /etc/resolv.conf\n"
+
+
+def test_sigterm_ends_a_post_that_waits_for_a_name_server(sidecar: Launcher, tmp_path: Path) -> None:
+    (tmp_path / "resolv.conf").write_text("nameserver 127.9.9.9\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.settimeout(20)
+        try:
+            silent.bind(("127.9.9.9", 53))
+        except OSError as error:
+            pytest.skip(f"no name server can be had: {error}")
+        isolation = OwnNameServer(resolv_conf=str(tmp_path / "resolv.conf"))
+        run = sidecar(hooked("http://app.invalid/", "echo 1 > n"), isolation=isolation)
+        silent.recv(4096)
+        assert run.stop() == 0
+
+
 @pytest.mark.parametrize("once", [True, False])
 def test_sigterm_ends_a_pipeline_in_order(sidecar: Launcher, tmp_path: Path, once: bool) -> None:
     script = f'trap "echo orderly > {tmp_path}/end" TERM; echo > {tmp_path}/begun; sleep 1000 & wait'
@@ -227,6 +254,17 @@ def test_a_reload_leaves_the_hooks_of_unchanged_tasks_alone(
     run.wait_for_log("kept: on-change: first success")
     assert begins() == 1
     assert run.stop() == 0
+
+
+def test_a_bug_in_it_is_no_silence(sidecar: Launcher, tmp_path: Path) -> None:
+    (tmp_path / "usercustomize.py").write_text("")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import kubectl_sidecar.supervise.hook as it\nit.check = lambda *_: 1 / 0\n"
+    )
+    run = sidecar(hooked("true", "echo 1 > n"), "sleep 1000 > hanging", env={"PYTHONPATH": str(tmp_path)})
+    assert run.wait() == 3
+    assert run.log_lines()[-1] == "ZeroDivisionError: division by zero"
+    assert run.children() == {}
 
 
 def words_of(run: Sidecar) -> set[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +16,9 @@ import yaml
 
 from tests.harness.control_plane import ControlPlane
 from tests.harness.waiting import wait_until
-from tests.node.conftest import ENFORCE
+from tests.node.conftest import ENFORCE, Record
 from tests.node.node import NAME
-from tests.node.pods import FILES, SIDECAR, START_SECONDS, Pod, pod_of, wait_ready
+from tests.node.pods import FILES, SIDECAR, START_SECONDS, Pod, memory, pod_of, wait_ready
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -171,3 +174,38 @@ def test_a_value_that_cannot_be_written_starts_nothing_and_is_named(env: str, pl
         r"jq exited with 5: jq: error \(at <stdin>:\d+\): TEAM holds a single quote;", pod.logs()
     )
     assert pod.container("app")["state"] == {"waiting": {"reason": "PodInitializing"}}
+
+
+def redirect(address: str, path: str) -> str:
+    """Where a web server sends those who ask for a path."""
+    connection = http.client.HTTPConnection(address, 8080, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        return connection.getresponse().headers["Location"]
+
+
+def test_nginx_is_told_when_its_configuration_has_changed(
+    plane: ControlPlane,
+    restricted: None,  # noqa: ARG001 - given back afterwards
+    record: Record,
+) -> None:
+    manifest = "examples/on-change.yaml"
+    plane.kubectl("apply", "-f", manifest)
+    try:
+        pod = wait_ready(pod_of(plane, "demo-on-change"))
+        assert redirect(pod.address(), "/docs") == "https://example.com/docs"
+        # It may have been told in vain while nginx was not there yet.
+        wait_until(
+            lambda: "on-change: first success" in pod.logs() or "on-change: recovered" in pod.logs(), 30
+        )
+        patch = json.dumps({"data": {"docs": "https://example.com/new"}})
+        plane.kubectl("patch", "configmap", "demo-on-change", "--patch", patch)
+        began = time.monotonic()
+        wait_until(lambda: redirect(pod.address(), "/docs") == "https://example.com/new", 30)
+        record["from a changed ConfigMap to a changed answer of nginx"] = f"{time.monotonic() - began:.2f} s"
+        # It is not PID 1 where the processes of all containers are in one namespace.
+        sidecar = next(pid for pid, argv in pod.processes().items() if "kubectl-sidecar run " in argv)
+        record["most memory of the sidecar of on-change.yaml"] = f"{memory(sidecar)[0] / 2**20:.1f} MiB"
+        assert (pod.restarts(SIDECAR), pod.restarts("web")) == (0, 0)
+    finally:
+        plane.kubectl("delete", "-f", manifest, "--wait")
