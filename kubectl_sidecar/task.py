@@ -117,3 +117,7 @@ class Settings:
     # Take changed task files over without being asked.
     reload: bool = False
     log_format: str = "text"
+    # Where probes and metrics are answered: an IP address, "" for all of them, and a port.
+    http: tuple[str, int] | None = None
+    # Seconds that a success may be old, as `health` has it: from the environment alone.
+    max_age: float | None = None

@@ -1,4 +1,4 @@
-"""Durations, sizes, modes and counts: from the text that people write to values, and back."""
+"""Durations, sizes, modes, counts and addresses: from the text that people write to values, and back."""
 
 from __future__ import annotations
 
@@ -62,6 +62,30 @@ def parse_mode(text: str) -> int:
     if not (match := re.fullmatch(_MODE, text)):
         raise ValueError(f"{quoted(text)} is no file mode; write three octal digits such as 0644")
     return int(match[1], 8)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return the IP address, or none for all of them, and the port of 127.0.0.1:8080, [::1]:8080 or :8080.
+
+    Raises ValueError.
+    """
+    import socket  # for this flag only
+
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]*)):([0-9]{1,5})", text)
+    try:
+        if match is None or int(match[3]) > 65535:
+            raise OSError
+        if match[1] or match[2]:
+            socket.inet_pton(socket.AF_INET6 if match[1] else socket.AF_INET, match[1] or match[2])
+    except OSError:
+        ways = "127.0.0.1:8080, [::1]:8080, or :8080 for all addresses"
+        raise ValueError(f"{quoted(text)} is no IP address and port; write ones such as {ways}") from None
+    return match[1] or match[2], int(match[3])
+
+
+def format_address(address: str, port: int) -> str:
+    """Return an address and a port as `parse_address` reads them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def parse_count(text: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kubectl_sidecar.errors import InvalidInput, Position, Problem, quoted
 from kubectl_sidecar.task import HOOK_OUTPUT, Settings
-from kubectl_sidecar.units import parse_count, parse_duration, parse_mode, parse_size
+from kubectl_sidecar.units import parse_address, parse_count, parse_duration, parse_mode, parse_size
 
 PREFIX = "KUBECTL_SIDECAR_"
 # Kubernetes puts these into every container for a Service whose name begins with "kubectl-sidecar".
@@ -141,6 +141,7 @@ PROCESS_FLAGS = (
     Flag("concurrency", "N", parse_count, "refreshes at once; each needs kubectl's 50 MB [2]"),
     Flag("grace", "DURATION", parse_duration, "time between SIGTERM and SIGKILL [2s]"),
     Flag("reload", None, _switch, "take over changed task files by itself (SIGHUP does it at once)"),
+    Flag("http", "ADDRESS:PORT", parse_address, "answer /livez, /readyz, /startupz and /metrics there [off]"),
     Flag("log-format", "text|json", _one_of("text", "json"), "how log lines are written to stderr [text]"),
 )
 RUN_FLAGS = TASK_FLAGS + OUTPUT_FLAGS + PROCESS_FLAGS
@@ -157,7 +158,7 @@ ROLE_FLAGS = (
     Flag("allow-unknown", None, _switch, "what it cannot judge is a comment, and no failure"),
 )
 RBAC_FLAGS = (*TASK_FLAGS, *ROLE_FLAGS)
-MAX_AGE = Flag("max-age", "DURATION", parse_duration, "of health alone")
+MAX_AGE = Flag("max-age", "DURATION", parse_duration, "of health, and of --http")
 _ALL_FLAGS = (*RUN_FLAGS, *LIVE_FLAGS, *ROLE_FLAGS, MAX_AGE)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from kubectl_sidecar.status.document import Unreadable, find, moment
-from kubectl_sidecar.status.health import PROBES, paths, unhealthy
+from kubectl_sidecar.status.health import paths, unhealthy, verdict
 from kubectl_sidecar.units import parse_duration
 
 _MAX_AGE_VARIABLE = "KUBECTL_SIDECAR_MAX_AGE"
@@ -60,5 +60,5 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
         problem = unhealthy(find(paths(given.status_file, environ)), probed, max_age, moment()[1])
     except Unreadable as error:
         problem = str(error)
-    print(f"not {PROBES[probed]}: {problem}" if problem else PROBES[probed])
+    print(verdict(probed, problem))
     return int(problem is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import replace
 from kubectl_sidecar import __version__
 from kubectl_sidecar.cli import flags
 from kubectl_sidecar.cli.check import loader
+from kubectl_sidecar.cli.version import versions
 from kubectl_sidecar.errors import InvalidInput, Position, Problem
 from kubectl_sidecar.kubectl import kubeconfig
 from kubectl_sidecar.parse.load import Loader
@@ -54,7 +56,13 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups, signa
                     slots=threading.Semaphore(settings.concurrency),
                     ended=lambda: signals.inbox.put(None),
                 )
-                return Supervisor(context, source, signals).run(tasks)
+                supervisor = Supervisor(context, source, signals)
+                if settings.http:
+                    from kubectl_sidecar.status import http, metrics  # 1.6 MB, for those who need it
+
+                    page = metrics.Metrics(recorder, supervisor.watches, versions(groups, environ))
+                    http.Server(settings.http, recorder.document, page.render, settings.max_age)
+                return supervisor.run(tasks)
 
 
 def _settings(words: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -64,7 +72,7 @@ def _settings(words: Sequence[str], environ: Mapping[str, str]) -> Settings:
         group = parser.add_argument_group(title)
         for flag in members:
             flag.add_to(group)
-    settings = flags.settings(parser.parse_args(words), environ, flags.RUN_FLAGS)
+    settings = flags.settings(parser.parse_args(words), environ, (*flags.RUN_FLAGS, flags.MAX_AGE))
     return replace(settings, output_dir=os.path.abspath(settings.output_dir))
 
 
@@ -76,6 +84,9 @@ def _load(source: Loader, settings: Settings, environ: Mapping[str, str]) -> tup
         problems.append(Problem(Position("--output-dir"), text))
     if missing := kubeconfig.problem(environ):
         problems.append(Problem(Position("KUBECONFIG"), missing))
+    if settings.http and importlib.util.find_spec("prometheus_client") is None:
+        text = "prometheus_client is not installed; pip install 'kubectl-sidecar[metrics]', or leave it out"
+        problems.append(Problem(Position("--http"), text))
     try:
         tasks = source.load()
     except InvalidInput as error:

@@ -20,16 +20,21 @@ _MOST_BYTES = 1 << 20
 def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> int:
     """Print a line for each; return 1 when kubectl or jq is not there."""
     flags.parser("version", _DESCRIPTION).parse_args(words)
-    print(f"kubectl-sidecar {__version__}")
+    found = versions(groups, environ)
+    for name, version in found.items():
+        print(name, version or "not found on PATH")
+    return int(not all(found.values()))
+
+
+def versions(groups: Groups, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the version of each program, empty for one that is not there."""
+    found = {"kubectl-sidecar": __version__}
     launcher = Launcher(groups, grace=0, max_output=_MOST_BYTES, directory=None)
-    status = 0
     for argv in (("kubectl", "version", "--client"), ("jq", "--version")):
         try:
             _, output = launcher.run([argv], environ, Stop(), _LONGEST_SECONDS)
         except RefreshFailed:
             output = b""
         number = re.search(r"\d+\.\d+[^\s,]*", output.decode(errors="replace"))
-        print(f"{argv[0]} {number[0] if number else 'not found on PATH'}")
-        status |= number is None
-    print(f"python {platform.python_version()}")
-    return status
+        found[argv[0]] = number[0] if number else ""
+    return {**found, "python": platform.python_version()}

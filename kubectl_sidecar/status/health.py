@@ -54,6 +54,11 @@ def unhealthy(document: Document, probe: str, max_age: float | None, since_boot:
     return problems[0] + more if problems else None
 
 
+def verdict(probe: str, problem: str | None) -> str:
+    """Return the line that a probe of PROBES answers."""
+    return f"not {PROBES[probe]}: {problem}" if problem else PROBES[probe]
+
+
 def _stale(
     document: Document, task: Mapping[str, object], limit: float | None, since_boot: float
 ) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import copy
 import json
 import os
 import threading
@@ -27,6 +29,10 @@ _STEP = 1.0
 # What the document says of a task, but with its _TIMES in seconds since boot, which nobody sets.
 State = dict[str, Any]
 _TIMES = ("lastAttempt", "lastSuccess", "lastChange", "nextAttempt", "failingSince")
+# And for metrics alone: attempts by result, how many took up to so many seconds, or longer, and all together.
+_MEASURED = ("attempts", "durations", "seconds")
+# A change that is fed takes 5 ms, kubectl 0.1 s, and what times out 30 s.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _NOT_FAILING = {"state": "ok", "failures": 0, "failingSince": None, "lastError": None}
 
 
@@ -46,7 +52,7 @@ class Recorder:
         wall, now = clock()
         self._offset = wall - now
         self._started = self._heartbeat = now
-        self._reload_error: str | None = None
+        self.reload_error: str | None = None
         self._states: dict[Task, State] = {}
         self._closing = threading.Event()
         self._wanted = {path: threading.Event() for path in paths}
@@ -67,12 +73,12 @@ class Recorder:
         """Begin with these tasks, or go on with them: what is known of unchanged ones stays."""
         with self._change():
             self._states = {task: self._states.get(task) or _starting(task) for task in tasks}
-            self._reload_error = None
+            self.reload_error = None
 
     def refused(self, error: str) -> None:
         """Note that a reload was refused, and every problem of it."""
         with self._change():
-            self._reload_error = error
+            self.reload_error = error
 
     def beat(self) -> None:
         """Show that the supervisor makes progress."""
@@ -85,8 +91,8 @@ class Recorder:
             if (state := self._states.get(task)) is None:
                 return  # a reload has taken it away
             _log_success(state, published, now)
-            state.update(lastAttempt=now, lastSuccess=now, nextAttempt=now + next_in)
-            state.update(_NOT_FAILING)
+            _succeed(state, now)
+            state.update(nextAttempt=now + next_in)
             state.update(bytes=published.size, sha256=published.sha256)
             if published.changed:
                 state["lastChange"] = now
@@ -108,8 +114,7 @@ class Recorder:
             if hook["failures"] or hook["lastSuccess"] is None:
                 message = _recovery(hook, now) if hook["failures"] else "first success"
                 log.info("on-change: %s", message, extra={"task": task.output})
-            hook.update(lastAttempt=now, lastSuccess=now)
-            hook.update(_NOT_FAILING)
+            _succeed(hook, now)
 
     def hook_failed(self, task: Task, reason: str, next_in: float | None) -> None:
         """Note a failure of the hook; the next attempt is in `next_in` seconds, None: there is none."""
@@ -117,6 +122,13 @@ class Recorder:
             if hook := self._states.get(task, {}).get("hook"):
                 _fail(hook, reason, now)
                 _log_failure("on-change failed", task, hook, now, next_in)
+
+    def took(self, task: Task, seconds: float) -> None:
+        """Note how long an attempt was."""
+        with self._lock:
+            if (state := self._states.get(task)) is not None:
+                state["durations"][bisect.bisect_left(BUCKETS, seconds)] += 1
+                state["seconds"] += seconds
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[float]:
@@ -135,6 +147,12 @@ class Recorder:
             self._offset += step
         return now
 
+    def states(self) -> tuple[list[State], float]:
+        """Return a copy of what is known of each task, and when the boot was, in seconds since the epoch."""
+        with self._lock:
+            self._now()
+            return copy.deepcopy(list(self._states.values())), self._offset
+
     def document(self) -> str:
         """Return the status document as of now."""
         with self._lock:
@@ -148,13 +166,14 @@ class Recorder:
                 "processStart": process_start(os.getpid()),
                 "started": self._time(self._started),
                 "heartbeat": self._time(self._heartbeat),
-                "reloadError": self._reload_error,
+                "reloadError": self.reload_error,
                 "tasks": [self._shown(state) for state in states],
             }
         return json.dumps(document, indent=1) + "\n"
 
     def _shown(self, state: State) -> State:
-        shown = state | {name: self._time(state[name]) for name in _TIMES if name in state}
+        shown = {name: value for name, value in state.items() if name not in _MEASURED}
+        shown |= {name: self._time(state[name]) for name in _TIMES if name in state}
         return shown | {"hook": self._shown(shown["hook"])} if shown.get("hook") else shown
 
     def _time(self, since_boot: float | None) -> str | None:
@@ -185,11 +204,22 @@ def _starting(task: Task) -> State:
     known = {"output": task.output, "every": task.every, "watch": bool(task.watch), "required": task.required}
     unknown = dict.fromkeys((*_TIMES, "lastError", "bytes", "sha256"))
     hook = dict.fromkeys(("lastAttempt", "lastSuccess", "failingSince", "lastError"))
-    begun = {"state": "starting", "failures": 0}
-    return {**known, **begun, **unknown, "hook": {**begun, **hook} if task.on_change else None}
+    measured = {"durations": [0] * (len(BUCKETS) + 1), "seconds": 0.0}
+    own_hook = {**_begun(), **hook} if task.on_change else None
+    return {**known, **_begun(), **unknown, **measured, "hook": own_hook}
+
+
+def _begun() -> State:
+    return {"state": "starting", "failures": 0, "attempts": {"success": 0, "failure": 0}}
+
+
+def _succeed(state: State, now: float) -> None:
+    state["attempts"]["success"] += 1
+    state.update(lastAttempt=now, lastSuccess=now, **_NOT_FAILING)
 
 
 def _fail(state: State, reason: str, now: float) -> None:
+    state["attempts"]["failure"] += 1
     state.update(state="failing", lastAttempt=now, lastError=reason)
     state.update(failures=state["failures"] + 1, failingSince=state["failingSince"] or now)
 

@@ -48,6 +48,11 @@ class Supervisor:
         finally:
             self._stop()
 
+    def watches(self) -> dict[str, bool]:
+        """Return of each watched output whether its watch tells of changes; any thread may ask."""
+        known = [(worker.output, worker.is_watching) for worker in list(self._workers.values())]
+        return {output: is_watching for output, is_watching in known if is_watching is not None}
+
     def _step(self) -> int | None:
         """Wait for what comes next, and act on it; return the exit status when that was the end."""
         match self._receive():

@@ -53,6 +53,11 @@ class Worker:
     def has_ended(self) -> bool:
         return not self._running
 
+    @property
+    def is_watching(self) -> bool | None:
+        """Whether its watch tells of changes; None: it has no watch."""
+        return None if self._reflector is None else self._reflector.state == "watching"
+
     def start(self) -> None:
         if self._reflector is not None:
             self._reflector.add(self)
@@ -105,7 +110,7 @@ class Worker:
             while True:
                 began = time.monotonic()
                 published = until_success(
-                    self._refresh,
+                    self._timed_refresh,
                     sleep=self.sleep,
                     failed=lambda error, delay: recorder.failed(self.task, str(error), delay),
                     max_failures=settings.max_failures,
@@ -123,9 +128,15 @@ class Worker:
             self._hook.tell(deadline=max(0.0, began + settings.deadline - time.monotonic()))
 
     def _period(self) -> float:
-        if self._reflector is None or self._reflector.state == "watching":
-            return jittered(self.task.every)
-        return jittered(min(self.task.every, POLL_SECONDS))
+        is_polled_meanwhile = self.is_watching is False
+        return jittered(min(self.task.every, POLL_SECONDS) if is_polled_meanwhile else self.task.every)
+
+    def _timed_refresh(self) -> Published:
+        began = time.monotonic()
+        try:
+            return self._refresh()
+        finally:
+            self._context.recorder.took(self.task, time.monotonic() - began)
 
     def _refresh(self) -> Published:
         """Make the output once; raises RefreshFailed and Stopping."""

@@ -76,6 +76,27 @@ def test_a_hook_trusts_who_kubectl_trusts(builder: Builder, image: str) -> None:
     assert int(builder.run(image, *PYTHON, count)) > 100
 
 
+def test_probes_and_prometheus_are_answered(builder: Builder, image: str) -> None:
+    ask = """
+import http.client, sys
+connection = http.client.HTTPConnection("127.0.0.1", 8080)
+connection.request("GET", sys.argv[1])
+print(connection.getresponse().read().decode())
+"""
+    line = f"python3 -I -c '{ask}' /%s > %s"
+    argv = ("kubectl-sidecar", "run", "--once", "--http=127.0.0.1:8080", "--output-dir=/data")
+    lines = (line % ("livez", "alive"), line % ("metrics", "metrics"))
+    show = (
+        "import subprocess, sys; subprocess.run(sys.argv[1:], check=True); print(open('/data/alive').read())"
+    )
+    said = builder.run(
+        image, *PYTHON, f"{show}; print(open('/data/metrics').read())", *argv, *lines, options=DATA
+    )
+    assert said.startswith("alive\n")
+    assert f'jq="{tools.pins()["jq", PLATFORM].version}"' in said
+    assert 'kubectl_sidecar_task_required{task="metrics"} 1.0' in said
+
+
 def test_nothing_is_compiled_when_it_starts(builder: Builder, image: str) -> None:
     script = """
 import importlib.util, os

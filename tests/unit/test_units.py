@@ -1,4 +1,4 @@
-"""Durations, sizes, modes and counts, read and written."""
+"""Durations, sizes, modes, counts and addresses, read and written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_sidecar.units import format_duration, parse_count, parse_duration, parse_mode, parse_size
+from kubectl_sidecar.errors import quoted
+from kubectl_sidecar.units import (
+    format_address,
+    format_duration,
+    parse_address,
+    parse_count,
+    parse_duration,
+    parse_mode,
+    parse_size,
+)
 
 ONE_SUCH_AS = "write one such as 30s, 1m30s or 500ms"
 
@@ -121,3 +130,34 @@ def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
         assert parse_duration(text) > 0
     except ValueError:
         assert True
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
+        ("[::]:8080", ("::", 8080)),
+        ("[fe80::1]:1", ("fe80::1", 1)),
+        (":65535", ("", 65535)),
+        ("0.0.0.0:0", ("0.0.0.0", 0)),  # noqa: S104
+    ],
+)
+def test_addresses_are_read_and_written(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+    assert format_address(*address) == text
+
+
+BAD_ADDRESSES = """
+8080 : 127.0.0.1 127.0.0.1: :65536 :-1 :http :\u0668 ::1:80 [::1]80 []:80 [127.0.0.1]:80 127.1:80 1.2.3.400:80
+[::g]:80 [::1%lo]:80 host:80 http://:80
+"""
+
+
+@pytest.mark.parametrize("text", ["", ":80\n", *BAD_ADDRESSES.split()])
+def test_no_other_text_is_an_address(text: str) -> None:
+    with pytest.raises(ValueError, match=" is no IP address and port; write ones such as ") as refused:
+        parse_address(text)
+    assert str(refused.value) == (
+        f"{quoted(text)} is no IP address and port; "
+        "write ones such as 127.0.0.1:8080, [::1]:8080, or :8080 for all addresses"
+    )

@@ -54,6 +54,9 @@ GOOD = [
     ("concurrency", "8", "concurrency", 8),
     ("grace", "10s", "grace", 10.0),
     ("reload", "false", "reload", False),
+    ("http", "127.0.0.1:8080", "http", ("127.0.0.1", 8080)),
+    ("http", "[::1]:8080", "http", ("::1", 8080)),
+    ("http", ":8080", "http", ("", 8080)),
     ("log-format", "json", "log_format", "json"),
     ("allow-unset", "true", "allow_unset", True),
 ]
@@ -105,6 +108,7 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
     assert settings(environ={flag.variable: "" for flag in ALL}) == Settings()
 
 
+ADDRESSES = "127.0.0.1:8080, [::1]:8080, or :8080 for all addresses"
 BAD = [
     ("every", "5", "`5` has no unit; write 5s"),
     ("timeout", "0s", "`0s` is no time at all; write a duration such as 30s"),
@@ -115,6 +119,11 @@ BAD = [
     ("max-output", "0", "`0` is no size; write one such as 16Mi or 500k"),
     ("max-failures", "0", "`0` is not a whole number above 0, or -1 for ever"),
     ("concurrency", "two", "`two` is not a whole number above 0"),
+    (
+        "http",
+        "localhost:8080",
+        f"`localhost:8080` is no IP address and port; write ones such as {ADDRESSES}",
+    ),
     ("log-format", "xml", "`xml` is not one of text, json"),
 ]
 

@@ -8,13 +8,14 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kubectl_sidecar.cli.main import main
 from tests.harness.waiting import wait_until
-from tests.unit.cli.program import ENVIRON, WORDS, started
+from tests.unit.cli.program import ENVIRON, ROOT, WORDS, started
 from tests.unit.status import mounted
 
 
@@ -55,6 +56,34 @@ def test_an_absolute_output_may_not_be_a_relative_one(
     words = ["run", "--once", "--deadline=1ms", "--output-dir=out", "cat > a", f"cat > {tmp_path}/out/a"]
     assert main(words) == 2
     assert "LINE 2:1:7: " in capsys.readouterr().err
+
+
+def test_what_http_needs_is_missing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Everything else is loaded already.
+    monkeypatch.setattr(sys, "path", [str(ROOT)])
+    monkeypatch.delitem(sys.modules, "prometheus_client", raising=False)
+    assert main(["run", f"--output-dir={tmp_path}", "--http=:0", "--once", "--deadline=1ms", "cat > a"]) == 2
+    way_out = "pip install 'kubectl-sidecar[metrics]', or leave it out"
+    assert capsys.readouterr().err == f"--http: prometheus_client is not installed; {way_out}\n"
+
+
+def test_nothing_of_http_is_loaded_unless_it_is_asked_for(tmp_path: Path) -> None:
+    script = (
+        "import sys; from kubectl_sidecar.cli.main import main\n"
+        "main(sys.argv[1:]); print(*sorted({'prometheus_client', 'selectors', 'kubectl_sidecar.status.http', "
+        "'kubectl_sidecar.status.metrics'} & sys.modules.keys()))"
+    )
+
+    def loaded(*words: str) -> str:
+        words = ("run", "--once", f"--output-dir={tmp_path}", *words, "cat /proc/self/comm > a")
+        command = [sys.executable, "-c", script, *words]
+        return subprocess.run(command, env=ENVIRON, capture_output=True, text=True, check=True).stdout
+
+    assert loaded() == "\n"
+    http = "kubectl_sidecar.status.http kubectl_sidecar.status.metrics prometheus_client selectors\n"
+    assert loaded("--http=127.0.0.1:0") == http
 
 
 def test_paths_are_relative_to_the_working_directory(tmp_path: Path) -> None:
