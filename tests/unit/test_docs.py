@@ -24,8 +24,10 @@ LONGEST_README = 200
 FOREIGN = {"all", "context", "field-selector", "raw", "request-timeout", "subresource"}  # kubectl's
 FOREIGN |= {"rm", "target", "timeout", "retry", "retry-connrefused"}  # those of docker and curl
 FOREIGN |= {"client", "kubectl", "unit"}  # kubectl version, scripts/update-tools, scripts/test
-# What stands for something else in a message, and whatever is joined to others there.
-VARIES = re.compile(r"…|\b(?:\$?NAME|F|kubectl|jq)\b|`[^`]*`|\$\w+\b|\d+\w*|[(),;:?]|: ")
+# What stands for something else in a message, and where its parts are joined.
+VARIES = re.compile(
+    r"…|\b(?:\$?NAME|F|kubectl|jq|but|an (?:array|object))\b|\b\w+(?:/|\.json)|\$\w+\b|\d+\w*|`[^`]*`|[(),;:?]"
+)
 
 
 def text_of(paths: Iterable[Path]) -> str:
@@ -143,7 +145,7 @@ def test_every_message_is_one_that_the_program_has() -> None:
     """Its own, or one of kubectl's that a test holds."""
     ours = strings((ROOT / "kubectl_sidecar").rglob("*.py"))
     tested = strings({*(ROOT / "tests").rglob("*.py")} - {Path(__file__)})
-    cells = first_cells((ROOT / "docs/troubleshooting.md").read_text(), "| message")
+    cells = first_cells(text_of(DOCS), "| message")
     messages = [cell.strip("`").strip() for cell in cells if cell.startswith("`")]
     assert len(messages) > 10
     for message in messages:
