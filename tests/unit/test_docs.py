@@ -26,7 +26,7 @@ FOREIGN |= {"rm", "target", "timeout", "retry", "retry-connrefused"}  # those of
 FOREIGN |= {"client", "kubectl", "unit"}  # kubectl version, scripts/update-tools, scripts/test
 # What stands for something else in a message, and where its parts are joined.
 VARIES = re.compile(
-    r"…|\b(?:\$?NAME|F|kubectl|jq|but|an (?:array|object))\b|\b\w+(?:/|\.json)|\$\w+\b|\d+\w*|`[^`]*`|[(),;:?]"
+    r"…|\b(?:\$?NAME|F|kubectl|jq|but|an \w+)\b|\b\w+(?:/|\.json)|\$\w+\b|\d+\w*|`[^`]*`|[(),;:?]"
 )
 
 
