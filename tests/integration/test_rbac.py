@@ -370,7 +370,7 @@ def populate(world: World) -> None:
         *(thing("v1", "Service", name, here, spec={"ports": [{"port": 80}]}) for name in ("front", "back")),
         thing("v1", "ConfigMap", "web", {**here, "labels": {"app": "web"}}),
         thing("v1", "ConfigMap", "far", there),
-        thing("v1", "Secret", "tls", here),
+        thing("v1", "Secret", "tls", here, data={"tls.key": "a2V5"}),
         thing("zeta.example.com/v1", "Widget", "near", here),
         thing("zeta.example.com/v1", "Widget", "wide", there),
         thing("alpha.example.com/v1", "Gadget", "small", here),
