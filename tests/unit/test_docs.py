@@ -73,6 +73,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors, target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_of_the_repository_that_is_named_is_there(page: Path) -> None:
+    folders = r"\b(?:deploy|docs|examples|image|kubectl_sidecar|requirements|scripts|tests)/[\w./-]*\w"
+    for path in re.findall(rf"(?<![\w./-]){folders}", page.read_text()):
+        assert (ROOT / path).exists(), path
+
+
 def test_every_flag_is_documented_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     listed = re.findall(r"`--([a-z-]+)", "\n".join(first_cells(text_of(DOCS), "| flag")))
     assert set(listed) == flags(capsys)

@@ -52,6 +52,22 @@ def test_everything_calls_the_image_by_its_one_name() -> None:
     assert len(found) > 10
 
 
+def test_the_documentation_names_the_minor_of_the_pinned_kubectl_and_the_servers_it_is_for() -> None:
+    minor = minor_of_kubectl()
+    major, _, number = minor.partition(".")
+    image, permissions = ((ROOT / f"docs/{name}.md").read_text() for name in ("image", "permissions"))
+    assert set(re.findall(r"kubectl(\d\.\d+)", image)) == {minor}
+    servers = [f"{major}.{int(number) + skew}" for skew in (-1, 0, 1)]
+    assert f"**{servers[0]}, {servers[1]} and {servers[2]}**" in " ".join(image.split())
+    assert re.findall(r"built-in ones of Kubernetes (\d\.\d+)", " ".join(permissions.split())) == [minor]
+
+
+def minor_of_kubectl() -> str:
+    found = re.match(r"v(\d+\.\d+)\.", tools.pins()["kubectl", "linux/amd64"].version)
+    assert found
+    return found[1]
+
+
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where docker and cosign, which stand in for the real ones, write down how they are called."""
@@ -74,11 +90,9 @@ def test_a_release_is_pushed_signed_and_tagged_by_version_and_by_the_minor_of_ku
     done = publish()
     assert done.returncode == 0, done.stderr
     name = "registry.example.com/me/kubectl-sidecar"
-    minor = re.match(r"v(\d+\.\d+)\.", tools.pins()["kubectl", "linux/amd64"].version)
-    assert minor
     expected = []
     for target, suffix in (("default", ""), ("minimal", "-minimal")):
-        kubectl = f"kubectl{minor[1]}{suffix}"
+        kubectl = f"kubectl{minor_of_kubectl()}{suffix}"
         tags = [f"{VERSION}-{kubectl}", VERSION.rpartition(".")[0] + suffix, kubectl]
         options = " ".join(f"--tag {name}:{tag}" for tag in tags)
         build = rf"docker buildx build .*--target {target} .*--tag {name}:{VERSION}{suffix} .*"
