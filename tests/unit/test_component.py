@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 COMPONENT, EXAMPLE = Path("deploy/component"), Path("examples/component")
@@ -56,6 +57,7 @@ def kustomization(directory: Path, *resources: Json) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_the_sidecar_comes_first_and_all_else_stays(tmp_path: Path) -> None:
     template = {"metadata": {"labels": {"app": "web"}}, "spec": pod_spec()}
     workloads = [thing(kind, {"template": template}) for kind in WORKLOADS]
@@ -73,6 +75,7 @@ def test_the_sidecar_comes_first_and_all_else_stays(tmp_path: Path) -> None:
     assert made == {it["kind"]: it for it in (*workloads, *others)}
 
 
+@pytest.mark.slow
 def test_the_example_is_whole() -> None:
     """Its Role is what `rbac` prints: tests/integration/test_rbac.py sees to that."""
     made = kustomized(EXAMPLE)

@@ -148,6 +148,7 @@ def strings(paths: Iterable[Path]) -> str:
     return "\n".join(re.sub(r"%[sd]", "\n", value) for value in constants if isinstance(value, str))
 
 
+@pytest.mark.slow
 def test_every_message_is_one_that_the_program_has() -> None:
     """Its own, or one of kubectl's that a test holds."""
     ours = strings((ROOT / "kubectl_sidecar").rglob("*.py"))

@@ -69,6 +69,7 @@ def test_what_http_needs_is_missing(
     assert capsys.readouterr().err == f"--http: prometheus_client is not installed; {way_out}\n"
 
 
+@pytest.mark.slow
 def test_nothing_of_http_is_loaded_unless_it_is_asked_for(tmp_path: Path) -> None:
     script = (
         "import sys; from kubectl_sidecar.cli.main import main\n"

@@ -305,6 +305,7 @@ WORDS = (
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.sampled_from((*FLAGS, *WORDS)) | st.text(st.characters(codec="utf-8", exclude_characters="\0"))

@@ -113,6 +113,7 @@ def fuzz(count: int, tmp_path: Path) -> None:
     any_bytes()
 
 
+@pytest.mark.slow
 def test_no_text_crashes_the_loader(tmp_path: Path) -> None:
     fuzz(FEW, tmp_path)
 

@@ -306,10 +306,12 @@ def check_plain_lines(lines: list[str], folder: Path, prepare: Callable[[Path], 
     assert_the_same(lines, folder, prepare)
 
 
+@pytest.mark.slow
 def test_plain_lines_mean_the_same_to_bash_and_dash(tmp_path: Path) -> None:
     check_plain_lines(plain_lines(FEW, 1), tmp_path, functions)
 
 
+@pytest.mark.slow
 def test_real_programs_get_the_argv_that_we_say(tmp_path: Path) -> None:
     check_plain_lines(plain_lines(FEW, 2), tmp_path, programs)
 

@@ -207,6 +207,7 @@ def is_open(client: socket.socket) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nX: " + b"x" * 8000], ids=["silent", "half"])
 def test_a_thousand_idle_clients_keep_nobody_from_an_answer(
     start: Start, crowd: list[socket.socket], monkeypatch: pytest.MonkeyPatch, sent: bytes
