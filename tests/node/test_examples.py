@@ -114,6 +114,33 @@ def test_a_job_with_the_component_ends(
         plane.kubectl("delete", "-k", str(tmp_path), "--wait")
 
 
+def test_the_dashboards_of_config_maps_come_and_go_as_files(plane: ControlPlane, restricted: None) -> None:  # noqa: ARG001
+    manifest = "examples/dashboards.yaml"
+    plane.kubectl("apply", "-f", manifest)
+    try:
+        plane.kubectl("rollout", "status", "deployment/demo-dashboards", f"--timeout={START_SECONDS:.0f}s")
+        pod = pod_of(plane, "demo-dashboards")
+
+        def shows(*files: str) -> None:
+            def current() -> None:
+                assert pod.execute("ls", "/data/dashboards", container="grafana").split() == [*files]
+
+            wait_until(current, START_SECONDS, interval=0.5)
+
+        shows("node.json", "pod.json")
+        title = pod.execute("jq", "-r", ".title", "/data/dashboards/node.json", container="grafana")
+        assert title == "Nodes\n"
+        plane.kubectl("create", "configmap", "more", "--from-literal=more.json={}")
+        plane.kubectl("label", "configmap", "more", "grafana_dashboard=1")
+        shows("more.json", "node.json", "pod.json")
+        plane.kubectl("delete", "configmap", "more")
+        shows("node.json", "pod.json")
+        assert pod.restarts(SIDECAR) == 0
+    finally:
+        plane.kubectl("delete", "-f", manifest, "--wait")
+        plane.kubectl("delete", "configmap", "more", "--ignore-not-found")
+
+
 def test_an_init_container_makes_its_files_once(plane: ControlPlane, restricted: None) -> None:  # noqa: ARG001
     manifest = "examples/once.yaml"
     plane.kubectl("apply", "-f", manifest)
