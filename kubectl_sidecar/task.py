@@ -42,9 +42,9 @@ class Hook:
 class WatchPlan:
     """How one task is watched."""
 
-    # The programs that write a line at each change.
-    argvs: tuple[tuple[str, ...], ...]
-    # The line is `["TYPE",OBJECT]`, and the object is what the stages after the source get.
+    # The kubectl that writes a line at each change.
+    argv: tuple[str, ...]
+    # The line holds an object, which is what the stages after the source get.
     # Otherwise a line only means that something has changed, and the task's whole line is run.
     feeds: bool
     # The stages after the source may be started before there is an object: they do nothing until then.

@@ -21,7 +21,7 @@ from kubectl_sidecar.units import format_duration
 
 # Seconds that the last documents may take.
 CLOSING_SECONDS = 1.0
-# Changes come in bursts: one document tells of all that come within this time.
+# Changes come in bursts: the next document tells of all that come within this time.
 _GATHERING_SECONDS = 0.1
 # The time and the seconds since boot do not drift apart; a larger difference means that the clock was set.
 _STEP = 1.0
@@ -185,7 +185,6 @@ class Recorder:
         is_last = warned = False
         while not is_last:
             self._wanted[path].wait()
-            self._closing.wait(_GATHERING_SECONDS)
             self._wanted[path].clear()
             is_last = self._closing.is_set()
             try:
@@ -198,6 +197,7 @@ class Recorder:
                 if not warned:  # once: the outputs do not depend on it
                     log.warning("no status file: %s", error)
                 warned = True
+            self._closing.wait(_GATHERING_SECONDS)
 
 
 def _starting(task: Task) -> State:

@@ -129,7 +129,7 @@ class Supervisor:
         if task.watch is None or self._context.settings.once:
             return None
         for reflector in self._reflectors:
-            same = (reflector.plan.argvs, reflector.every) == (task.watch.argvs, task.every)
+            same = (reflector.plan.argv, reflector.every) == (task.watch.argv, task.every)
             if same and not reflector.stopping.is_set():
                 return reflector
         self._reflectors.append(

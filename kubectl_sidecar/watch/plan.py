@@ -21,9 +21,8 @@ _REFUSED = {
 _SELECTING = {"selector", "field-selector", "all-namespaces"}
 # With these, it is not up to the object alone whether kubectl succeeds; the last two it refuses with JSON.
 _DECIDING = ("ignore-not-found", "warnings-as-errors", "show-labels", "output-watch-events")
+MANAGED_FIELDS = "--show-managed-fields"
 _EVENTS = ("--watch", "--output-watch-events", "--chunk-size=0")
-# One line an event. At an ERROR event jq ends with what that says: the watch is over.
-_FILTER = r'if .type == "ERROR" then "\(.object.message)\n" | halt_error(1) else [.type, (.object%s)] end'
 # How many words belong to a flag of jq, and which flags do nothing that can be seen before its input comes.
 _JQ_OPERANDS = {"--arg": 2, "--argjson": 2, "--indent": 1}
 _JQ_WAITING = re.compile(
@@ -61,10 +60,11 @@ def plan(stages: Sequence[Stage]) -> WatchPlan:
     is_json = get.flags.get("output") == "json" and not any(map(get.is_on, _DECIDING))
     reads_json = rest and _is_jq(rest[0]) and not any(map(_JQ_READS_BYTES.search, rest[0]))
     if not (is_one and is_json and reads_json):
-        return WatchPlan(((*kubectl, "--no-headers"),), feeds=False, ahead=False)
-    without = "" if get.is_on("show-managed-fields") else " | del(.metadata.managedFields)"
-    jq = (rest[0][0], "--unbuffered", "-c", _FILTER % without)
-    return WatchPlan(((*kubectl, "--output=json"), jq), feeds=True, ahead=all(map(_waits_for_input, rest)))
+        return WatchPlan((*kubectl, "--no-headers"), feeds=False, ahead=False)
+    kubectl = (*kubectl, "--output=json")
+    if get.is_on("show-managed-fields"):
+        kubectl = (*kubectl, MANAGED_FIELDS)
+    return WatchPlan(kubectl, feeds=True, ahead=all(map(_waits_for_input, rest)))
 
 
 def describe(plan: WatchPlan) -> str:

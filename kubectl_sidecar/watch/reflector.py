@@ -19,6 +19,8 @@ from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
 from kubectl_sidecar.retry import LONGEST_BACKOFF, backoff, jittered
 from kubectl_sidecar.task import WatchPlan
 from kubectl_sidecar.units import format_duration
+from kubectl_sidecar.watch.event import read_event
+from kubectl_sidecar.watch.plan import MANAGED_FIELDS
 
 log = logging.getLogger("kubectl_sidecar")
 
@@ -179,16 +181,15 @@ class Reflector:
         if ended.why != "exited":
             return None if ended.why == "timeout" else _RENEWED
         self._refused = refuses_watch(ended.stderrs[0])
-        return str(failure(self.plan.argvs, ended)) if failed_stages(ended) else "it keeps ending early"
+        return str(failure([self.plan.argv], ended)) if failed_stages(ended) else "it keeps ending early"
 
     def _listen(self) -> Ended:
-        """Start the programs and pass on what they tell; raises RefreshFailed and Stopping."""
+        """Start kubectl and pass on what it tells; raises RefreshFailed and Stopping."""
         read, write = os.pipe2(os.O_CLOEXEC)
         with open(read, "rb") as lines:
             try:
-                pipeline = self._launcher.start(
-                    self.plan.argvs, self._environment, self.stopping, stdout=write
-                )
+                argvs = [self.plan.argv]
+                pipeline = self._launcher.start(argvs, self._environment, self.stopping, stdout=write)
             finally:
                 os.close(write)
             settled = threading.Timer(_SETTLED, self._note_recovery)
@@ -212,9 +213,8 @@ class Reflector:
             if pipeline is not self._pipeline:
                 return  # it is being renewed
             if self.plan.feeds:
-                # `["MODIFIED",{…}]\n`: the object is what stands between the comma and the bracket.
-                kind, _, document = line.partition(b",")
-                self._newest = Document(None if kind == b'["DELETED"' else document[:-2] + b"\n")
+                is_whole = MANAGED_FIELDS in self.plan.argv
+                self._newest = Document(read_event(line, with_managed_fields=is_whole))
             self.state = "watching"
         self._wake_members()
 

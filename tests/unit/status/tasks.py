@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kubectl_sidecar.errors import Position
 from kubectl_sidecar.task import Hook, Stage, Task, WatchPlan
 
-_WATCH = WatchPlan((("kubectl", "get", "pod", "--watch"),), feeds=False, ahead=False)
+_WATCH = WatchPlan(("kubectl", "get", "pod", "--watch"), feeds=False, ahead=False)
 
 
 def task(
