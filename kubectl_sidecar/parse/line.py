@@ -166,7 +166,7 @@ class LineParser:
         problems = self._findings.problems
         known, wrong = len(problems), ""
         if _URL.match(self._text):
-            hook = Hook(url=self._text, expanded=expanded or unset)
+            hook = Hook(url=self._text, expanded=expanded)
             wrong = "" if unset else _wrong_url(self._text)
         elif unset:
             return None  # it may be a URL

@@ -26,8 +26,9 @@ def post(hook: Hook, task: Task, stop: Stop) -> None:
     """POST to the URL of a hook; raises RefreshFailed unless the answer is 2xx in time, and Stopping."""
     url = urlsplit(hook.url)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    timeout = min(task.timeout + 1, _LONGEST)
-    connection = kind(url.hostname or "", url.port or kind.default_port, timeout=timeout)
+    # Its user, password and query may be secrets.
+    server = url.netloc.rpartition("@")[2]
+    connection = kind(server, timeout=min(task.timeout + 1, _LONGEST))
     wrong: queue.SimpleQueue[str] = queue.SimpleQueue()
     end = functools.partial(wrong.put, "")
     stop.ends.add(end)
@@ -49,8 +50,7 @@ def post(hook: Hook, task: Task, stop: Stop) -> None:
     if stop.is_set():
         raise Stopping
     if text:
-        # Its user, password and query may be secrets.
-        place = f" {url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}" * (not hook.expanded)
+        place = f" {url.scheme}://{server}{url.path}" * (not hook.expanded)
         raise RefreshFailed(f"POST{place}: {text}")
 
 

@@ -21,6 +21,8 @@ from tests.harness.sidecar import Launcher, Sidecar
 from tests.harness.waiting import wait_until
 from tests.harness.web import web
 
+# Longer than any of these tests waits for an end: a hook that needs the grace makes its test fail.
+PATIENT = "--grace=60s"
 SOURCE = "kubectl get configmap web -o json | jq -r .data.n > n"
 # Reads its file at the start and when it is told to, as many programs do.
 APP = """
@@ -116,7 +118,7 @@ def test_only_the_newest_content_is_told_of(
 
 def test_without_a_change_nothing_is_told_after_the_first_time(sidecar: Launcher, tmp_path: Path) -> None:
     line = f"@every 20ms bash -c 'echo >> {tmp_path}/runs; echo same' > n"
-    run = sidecar(hooked(f"bash -c 'echo >> {tmp_path}/told'", line))
+    run = sidecar(PATIENT, hooked(f"bash -c 'echo >> {tmp_path}/told'", line))
     wait_until(lambda: len(lines(tmp_path / "runs")) > 10)
     assert run.stop() == 0
     assert len(lines(tmp_path / "told")) == 1
@@ -189,7 +191,7 @@ def test_once_waits_for_the_hooks(configmap: ConfigMap, sidecar: Launcher) -> No
 def test_sigterm_ends_a_post_at_once(sidecar: Launcher, once: bool) -> None:
     with web(200) as server:
         server.open.clear()
-        run = sidecar(*["--once"] * once, "--timeout=1h", hooked(server.url, "echo 1 > n"))
+        run = sidecar(*["--once"] * once, PATIENT, "--timeout=1h", hooked(server.url, "echo 1 > n"))
         wait_until(lambda: server.requests)
         assert run.stop() == 0
 
@@ -213,7 +215,7 @@ def test_sigterm_ends_a_post_that_waits_for_a_name_server(sidecar: Launcher, tmp
         except OSError as error:
             pytest.skip(f"no name server can be had: {error}")
         isolation = OwnNameServer(resolv_conf=str(tmp_path / "resolv.conf"))
-        run = sidecar(hooked("http://app.invalid/", "echo 1 > n"), isolation=isolation)
+        run = sidecar(PATIENT, hooked("http://app.invalid/", "echo 1 > n"), isolation=isolation)
         silent.recv(4096)
         assert run.stop() == 0
 
@@ -221,7 +223,7 @@ def test_sigterm_ends_a_post_that_waits_for_a_name_server(sidecar: Launcher, tmp
 @pytest.mark.parametrize("once", [True, False])
 def test_sigterm_ends_a_pipeline_in_order(sidecar: Launcher, tmp_path: Path, once: bool) -> None:
     script = f'trap "echo orderly > {tmp_path}/end" TERM; echo > {tmp_path}/begun; sleep 1000 & wait'
-    run = sidecar(*["--once"] * once, "--grace=60s", hooked(f"bash -c {shlex.quote(script)}", "echo 1 > n"))
+    run = sidecar(*["--once"] * once, PATIENT, hooked(f"bash -c {shlex.quote(script)}", "echo 1 > n"))
     wait_until((tmp_path / "begun").exists)
     assert run.stop() == 0
     assert lines(tmp_path / "end") == ["orderly"]
