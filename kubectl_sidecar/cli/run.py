@@ -58,7 +58,7 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups, signa
                 )
                 supervisor = Supervisor(context, source, signals)
                 if settings.http:
-                    from kubectl_sidecar.status import http, metrics  # 1.6 MB, for those who need it
+                    from kubectl_sidecar.status import http, metrics  # 2 MB, for those who need it
 
                     page = metrics.Metrics(recorder, supervisor.watches, versions(groups, environ))
                     http.Server(settings.http, recorder.document, page.render, settings.max_age)

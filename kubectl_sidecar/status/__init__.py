@@ -1,1 +1,1 @@
-"""Tell people and machines what every task is doing: log lines, the status document, the probes' verdicts."""
+"""Tell people and machines what every task is doing: log lines, status document, verdicts, metrics."""
