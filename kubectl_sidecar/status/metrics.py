@@ -18,7 +18,7 @@ class _Unused(types.ModuleType):
 
 
 # prometheus_client needs these for its own servers and clients only. They cost 2.9 MB in every Pod, and the
-# image has no OpenSSL. Once it is imported, each of them can be imported as ever.
+# minimal image has no OpenSSL. Once it is imported, each of them can be imported as ever.
 _HEAVY = {"http.server", "ssl", "urllib.error", "urllib.request", "wsgiref.simple_server"}
 _UNUSED = _HEAVY - sys.modules.keys()
 sys.modules.update({name: _Unused(name) for name in _UNUSED})
@@ -62,7 +62,8 @@ class Metrics:
         """`watches` tells of each watched output whether its watch is connected."""
         self._recorder = recorder
         self._watches = watches
-        self._versions = {name.replace("-", "_"): version for name, version in versions.items()}
+        # Ours has the name that dashboards look for.
+        self._versions = {name.replace("kubectl-sidecar", "version"): text for name, text in versions.items()}
         self._process = ProcessCollector(registry=None)
 
     def render(self) -> bytes:

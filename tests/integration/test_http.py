@@ -152,7 +152,7 @@ def test_the_versions_are_those_of_the_programs(serving: Callable[..., Answers])
     assert line
     labels = dict(re.findall(r'(\w+)="([^"]*)"', line[1]))
     assert labels["kubectl"] == pins["kubectl", platform].version.removeprefix("v")
-    assert labels["kubectl_sidecar"]
+    assert labels["version"]
     assert re.fullmatch(r"3\.\d+\.\d+", labels["python"])
 
 

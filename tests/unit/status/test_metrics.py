@@ -152,7 +152,7 @@ def test_tasks_that_are_gone_have_no_samples_and_unchanged_ones_keep_theirs(reco
 
 
 def test_versions_and_a_refused_reload(recorder: Recorder) -> None:
-    labels = {"kubectl_sidecar": "1.2.3", "kubectl": "1.37.1", "jq": "", "python": "3.13.0"}
+    labels = {"version": "1.2.3", "kubectl": "1.37.1", "jq": "", "python": "3.13.0"}
     found = samples(recorder)
     assert found["kubectl_sidecar_build_info", frozenset(labels.items())] == 1.0
     assert found["kubectl_sidecar_last_reload_successful", frozenset()] == 1.0
@@ -202,7 +202,7 @@ def test_every_metric_is_documented_and_no_other(recorder: Recorder) -> None:
 
 
 def labels_of_build() -> Iterable[str]:
-    return (name.replace("-", "_") for name in VERSIONS)
+    return ("version", *VERSIONS)
 
 
 def test_the_example_asks_for_metrics_that_there_are(recorder: Recorder) -> None:
