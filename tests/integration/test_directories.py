@@ -40,8 +40,10 @@ for number in range(2000):
 
 def files(path: Path) -> dict[str, str]:
     """What is to be seen in a directory, and nothing else may be there but the layout's own."""
-    own = {"..data", str((path / "..data").readlink())}
-    return {each.name: each.read_text() for each in path.iterdir() if each.name not in own}
+    names = sorted(each.name for each in path.iterdir())
+    own = ["..data", str((path / "..data").readlink())]
+    assert [name for name in names if name.startswith("..")] == own
+    return {name: (path / name).read_text() for name in names if name not in own}
 
 
 @pytest.mark.slow
@@ -60,18 +62,16 @@ def test_a_reader_that_opens_data_once_never_mixes_two_generations() -> None:
 
 
 def read_generation(data: Path) -> list[str] | None:
-    """Its 8 files; None if it went meanwhile, and there is a newer one."""
-    directory = os.open(data, os.O_PATH | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            found = []
-            for name in "abcdefgh":
-                with open(name, opener=lambda name, flags: os.open(name, flags, dir_fd=directory)) as file:
-                    found.append(file.read())
-            return found
-        return None
-    finally:
-        os.close(directory)
+    """Its 8 files; None if it went meanwhile, even before it was open, and there is a newer one."""
+    with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as opened:
+        directory = os.open(data, os.O_PATH | os.O_DIRECTORY)
+        opened.callback(os.close, directory)
+        found = []
+        for name in "abcdefgh":
+            with open(name, opener=lambda name, flags: os.open(name, flags, dir_fd=directory)) as file:
+                found.append(file.read())
+        return found
+    return None
 
 
 def apply(namespace: Namespace, kind: str, name: str, data: Mapping[str, str], label: str = "1") -> None:
@@ -82,8 +82,10 @@ def apply(namespace: Namespace, kind: str, name: str, data: Mapping[str, str], l
 
 def shows(run: Sidecar, output: str, expected: Mapping[str, str]) -> None:
     def shown() -> None:
-        path = run.output(output)
-        assert (files(path) if path.is_dir() else None) == expected, run.log()
+        try:
+            assert files(run.output(output)) == expected, run.log()
+        except FileNotFoundError as error:  # it is being changed just now, or not there yet
+            raise AssertionError(run.log()) from error
 
     wait_until(shown, what=f"{output} does not show {sorted(expected)}")
 
