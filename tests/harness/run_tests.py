@@ -38,6 +38,8 @@ NODE = (
     "ctr",
 )
 SLOWEST = "--durations=10"
+# About half of the time of all tests on the newest Python.
+BESIDE = "image or node or (unit and slow)"
 # A Python, and what its pytest is told.
 Run = tuple[Path, Sequence[str]]
 
@@ -158,14 +160,14 @@ def run_all(unit_only: bool, required: bool, extra: Sequence[str]) -> int:
         newest = install(environment(pick("newest")), Path(scratch, "newest"))
         if extra:
             return run_at_once([(newest, options)])
-        beside = [(newest, ["-m", "image or node", *options])]
+        beside = [(newest, ["-m", BESIDE, *options])]
         if pick("oldest") != pick("newest"):
             oldest = install(environment(pick("oldest")), Path(scratch, "oldest"))
             beside.insert(0, (oldest, ["-m", "(unit and not slow) or smoke", *options]))
         say(
             "all tests on the newest Python; beside them unit and smoke tests on the oldest, images and nodes"
         )
-        return run_at_once([(newest, ["-m", "not (image or node)", *options])], beside)
+        return run_at_once([(newest, ["-m", f"not ({BESIDE})", *options])], beside)
 
 
 def run_unit(options: Sequence[str], alone: bool) -> int:
