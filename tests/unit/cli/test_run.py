@@ -87,6 +87,7 @@ def test_nothing_of_http_is_loaded_unless_it_is_asked_for(tmp_path: Path) -> Non
     assert loaded("--http=127.0.0.1:0") == http
 
 
+@pytest.mark.slow
 def test_paths_are_relative_to_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "tasks").write_text("cat /dev/null /proc/self/comm > name\n")
@@ -119,6 +120,7 @@ def test_stages_have_a_private_cache_that_is_gone_at_the_end(tmp_path: Path) -> 
     assert list(private.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_cache_of_the_users_own_is_left_to_him(tmp_path: Path) -> None:
     done = run("--once", "printenv KUBECACHEDIR > cache", cwd=tmp_path, KUBECACHEDIR="/theirs")
     assert (done.returncode, (tmp_path / "cache").read_text()) == (0, "/theirs\n")

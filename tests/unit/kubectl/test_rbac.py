@@ -360,6 +360,7 @@ def test_a_rule_is_text_for_a_role() -> None:
     )
 
 
+@pytest.mark.slow
 def test_types_are_known_while_an_aggregated_server_does_not_answer(
     environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +377,7 @@ def test_types_are_known_while_an_aggregated_server_does_not_answer(
         assert [each["kind"] for each in cluster.types().find("pods")] == ["Pod"]
 
 
+@pytest.mark.slow
 def test_what_is_in_files_is_read_by_kubectl(environ: dict[str, str], tmp_path: Path) -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}}
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "wide"}}

@@ -302,6 +302,7 @@ def braces_disagree(alphabet: str, longest: int, folder: Path) -> list[str]:
     return [word for line, (word, answer) in pairs if answer != f"1 {word}" and line not in refused]
 
 
+@pytest.mark.slow
 def test_no_braces_that_bash_expands_are_missed(tmp_path: Path) -> None:
     assert not braces_disagree("{},.a1", 4, tmp_path)
 

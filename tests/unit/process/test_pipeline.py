@@ -564,6 +564,7 @@ def test_what_sh_does_not_use_is_not_loaded_and_can_be_later() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_is_loaded_already_stays() -> None:
     script = (
         "import asyncio, sys, kubectl_sidecar.process.pipeline;"

@@ -422,6 +422,7 @@ assert 0.09 < time.monotonic() - began < 5
 """
 
 
+@pytest.mark.slow
 def test_a_volume_that_hangs_holds_up_nothing_else(tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()

@@ -33,6 +33,7 @@ def run(directory: Path, line: str, *, before: str, mounts: str = ":") -> str:
     return next(text for text in done.stderr.splitlines() if " output: " in text)
 
 
+@pytest.mark.slow
 def test_a_full_private_directory_in_place_of_memory_cuts_nothing_off(tmp_path: Path) -> None:
     (tmp_path / "output").write_text("good\n")
     mounts = f"mount -t tmpfs -o size=12k tmpfs {tmp_path}/private"
