@@ -23,13 +23,27 @@ def pod_spec() -> Json:
     mount = {"name": "kubectl-sidecar", "mountPath": "/here"}
     return {
         "serviceAccountName": "web",
-        "initContainers": [{"name": "migrate", "image": "web"}],
-        "containers": [
-            {"name": "app", "image": "web", "volumeMounts": [mount]},
-            {"name": "log", "image": "log"},
-        ],
+        "initContainers": [container("migrate")],
+        "containers": [container("app", volumeMounts=[mount]), container("log")],
         "volumes": [{"name": "cache", "emptyDir": {}}],
     }
+
+
+def container(name: str, **more: object) -> Json:
+    """One that a `restricted` namespace takes, so that only what is added could be refused."""
+    rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True}
+    security = {**rights, "seccompProfile": {"type": "RuntimeDefault"}}
+    return {"name": name, "image": "web", "securityContext": security, **more}
+
+
+def workload(kind: str) -> Json:
+    labels, pod = {"app": "web"}, pod_spec()
+    spec = {"template": {"metadata": {"labels": labels}, "spec": pod}}
+    if kind == "Job":
+        pod["restartPolicy"] = "Never"
+    else:
+        spec["selector"] = {"matchLabels": labels}
+    return thing(kind, spec)
 
 
 def thing(kind: str, spec: Json) -> Json:
@@ -59,8 +73,7 @@ def kustomization(directory: Path, *resources: Json) -> Path:
 
 @pytest.mark.slow
 def test_the_sidecar_comes_first_and_all_else_stays(tmp_path: Path) -> None:
-    template = {"metadata": {"labels": {"app": "web"}}, "spec": pod_spec()}
-    workloads = [thing(kind, {"template": template}) for kind in WORKLOADS]
+    workloads = [workload(kind) for kind in WORKLOADS]
     others = [thing("Pod", pod_spec()), thing("Service", {"selector": {"app": "web"}})]
     made = kustomized(kustomization(tmp_path, *workloads, *others))
     tasks = made.pop("ConfigMap")
@@ -70,8 +83,9 @@ def test_the_sidecar_comes_first_and_all_else_stays(tmp_path: Path) -> None:
     assert re.fullmatch(r"kubectl-sidecar-\w{10}", name)
     patch = (COMPONENT / "sidecar.yaml").read_text().replace("{name: kubectl-sidecar}", f"{{name: {name}}}")
     added = yaml.safe_load(patch)
-    for key, elements in added["spec"]["template"]["spec"].items():
-        template["spec"][key] = [*elements, *template["spec"][key]]
+    for pod in (it["spec"]["template"]["spec"] for it in workloads):
+        for key, elements in added["spec"]["template"]["spec"].items():
+            pod[key] = [*elements, *pod[key]]
     assert made == {it["kind"]: it for it in (*workloads, *others)}
 
 
