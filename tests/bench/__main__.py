@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import refresh, watch
+from tests.bench import api, refresh, watch
 from tests.bench.bed import Bed
 from tests.harness import gobuild, signals, tools
 from tests.harness.access import Namespace
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[Bed], None]] = {
     "flat": refresh.flat,
     "watch": watch.latency,
     "idle": watch.idle,
+    "api": api.api,
 }
 
 

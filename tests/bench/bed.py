@@ -35,7 +35,7 @@ class Bed:
     def environment(self, **more: str) -> Mapping[str, str]:
         """That of a Pod's container: nothing writable at home, so no cache, unless said otherwise."""
         home = {
-            "HOME": "/nonexistent",
+            "HOME": "/proc",  # where not even root can make a directory
             "KUBECONFIG": str(self.account.kubeconfig),
             "PATH": os.environ["PATH"],
         }
