@@ -124,7 +124,7 @@ def halves() -> list[list[str]]:
     parts: list[list[str]] = [[], []]
     for path in sorted(Path("tests/unit").iterdir()):
         if path.is_dir() or path.name.startswith("test_"):
-            parts[path.name in ("cli", "kubectl", "publish", "status", "supervise")].append(str(path))
+            parts[path.name in ("cli", "kubectl", "publish", "status")].append(str(path))
     return parts
 
 

@@ -171,6 +171,7 @@ def blocks(text: str) -> Iterator[str]:
             yield lines
 
 
+@pytest.mark.slow
 def test_every_task_that_is_shown_is_a_good_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = [lines for page in [README, *DOCS] for lines in blocks(page.read_text())]
     assert len(found) >= 3

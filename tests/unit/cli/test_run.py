@@ -110,6 +110,7 @@ def test_the_log_begins_with_what_runs_as_whom(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_stages_have_a_private_cache_that_is_gone_at_the_end(tmp_path: Path) -> None:
     private, out = tmp_path / "private", tmp_path / "out"
     private.mkdir()
@@ -149,6 +150,7 @@ def test_once_is_over_when_the_hooks_have_succeeded_too(tmp_path: Path) -> None:
     assert re.search(r" info a: on-change: recovered after 1 failures in \d+m?s$", done.stderr, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_failing_hook_is_a_failure_of_once(tmp_path: Path) -> None:
     done = run("--once", "--deadline=1ms", "@on-change false echo 1 > a", cwd=tmp_path)
     assert done.returncode == 1

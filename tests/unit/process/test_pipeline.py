@@ -85,6 +85,7 @@ def test_a_stage_that_ends_early_does_not_end_the_others() -> None:
     assert (ended.statuses, output) == ((0, 0), b"last\n")
 
 
+@pytest.mark.slow
 def test_when_the_last_stage_has_succeeded_the_others_are_waited_for() -> None:
     with started(shell("exec > /dev/null; sleep 0.2; exit 3"), ("cat",)) as (pipeline, _):
         wait_until(lambda: not pipeline.is_waiting())

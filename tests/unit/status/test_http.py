@@ -239,6 +239,7 @@ def test_a_client_has_five_seconds_for_everything(
         wait_until(lambda: crowd[2].send(b"x") == 0)
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_said_and_tried_again(recorder: Recorder, logs: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = other.getsockname()

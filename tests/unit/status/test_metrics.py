@@ -234,6 +234,7 @@ def run(before: str = "", after: str = "") -> str:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_what_the_library_does_not_need_is_not_loaded_and_can_be_loaded_later() -> None:
     heavy = "'ssl', 'http.server', 'http.client', 'email', 'urllib.request', 'wsgiref'"
     after = f"print(*{{{heavy}}} & sys.modules.keys())\n"
@@ -241,6 +242,7 @@ def test_what_the_library_does_not_need_is_not_loaded_and_can_be_loaded_later() 
     assert run(after=after) == "\n<class 'ssl.SSLContext'> <class 'http.server.HTTPServer'>\n"
 
 
+@pytest.mark.slow
 def test_it_works_without_openssl_as_in_the_image() -> None:
     before = """
 class Missing:

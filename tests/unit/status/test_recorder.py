@@ -325,6 +325,7 @@ def test_the_document_is_replaced_after_an_attempt_also_when_nothing_changed(tmp
     recorder.close()
 
 
+@pytest.mark.slow
 def test_a_status_file_that_cannot_be_written_is_warned_of_once(
     tmp_path: Path, logs: pytest.LogCaptureFixture
 ) -> None:

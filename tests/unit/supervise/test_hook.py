@@ -128,6 +128,7 @@ def test_changes_while_it_runs_make_one_more_run_and_no_two_run_at_once(tmp_path
     assert lines(runs) == ["begin", "end"] * 2
 
 
+@pytest.mark.slow
 def test_a_failure_is_tried_again_until_it_succeeds(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     bed = Bed(f"bash -c 'echo >> {runs}; (( $(wc -l < {runs}) > 1 ))'", tmp_path)
