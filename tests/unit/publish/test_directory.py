@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -68,24 +68,6 @@ def everything(root: Path) -> dict[str, tuple[object, ...]]:
     """Each path below, with what changes when it is touched, in any way."""
     found = {path: path.lstat() for path in sorted(root.rglob("*"))}
     return {str(path): (of.st_ino, of.st_mtime_ns, of.st_ctime_ns, of.st_mode) for path, of in found.items()}
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left() -> Iterator[None]:
-    before = names(Path("/proc/self/fd"))
-    yield
-    assert names(Path("/proc/self/fd")) == before
-
-
-@pytest.fixture(params=["disk", "memory"])
-def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A directory on whatever disk there is (ext4, overlayfs, ...), and one on tmpfs."""
-    if request.param == "disk":
-        yield tmp_path
-        return
-    path = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    yield path
-    shutil.rmtree(path)
 
 
 def test_the_files_are_in_the_layout_of_a_mounted_config_map(volume: Path) -> None:

@@ -33,29 +33,11 @@ def refusal(root: Path, output: str) -> str:
     return str(raised.value)
 
 
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left() -> Iterator[None]:
-    before = names(Path("/proc/self/fd"))
-    yield
-    assert names(Path("/proc/self/fd")) == before
-
-
 @pytest.fixture
 def unhelpful_umask() -> Iterator[None]:
     before = os.umask(0o077)
     yield
     os.umask(before)
-
-
-@pytest.fixture(params=["disk", "memory"])
-def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A directory on whatever disk there is (ext4, overlayfs, ...), and one on tmpfs."""
-    if request.param == "disk":
-        yield tmp_path
-        return
-    directory = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 def test_the_bytes_are_the_ones_that_were_written(volume: Path) -> None:
