@@ -25,11 +25,6 @@ EXAMPLE = Path("examples/metrics.yaml")
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def recorder(clock: Clock) -> Recorder:
     recorder = Recorder([], clock)
     recorder.take_over([A, B])

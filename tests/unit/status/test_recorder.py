@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,11 +27,6 @@ from tests.unit.status.tasks import Clock, moved, task
 
 A, B = task("a"), task("b", every=600.0, watch=True, required=False)
 CHANGED, SAME, REMOVED = Published(True, 2, "aa"), Published(False, 2, "aa"), Published(True, None, None)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -289,6 +285,22 @@ def test_log_lines_of_a_hook_that_fails_and_recovers(
         "on-change failed: no; giving up",
     ]
     assert {record.task for record in logs.records} == {"a"}  # type: ignore[attr-defined] # extra={"task"}
+
+
+def test_a_burst_of_changes_makes_few_documents(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def memory_file(name: str) -> int:
+        made.append(name)
+        return os.memfd_create(name)
+
+    began = time.monotonic()
+    recorder = Recorder([str(tmp_path / "status.json")], memory_file=memory_file)
+    while time.monotonic() < began + 0.3:
+        recorder.beat()
+    recorder.close()
+    # The first one at once, then one in a tenth of a second, and the last one.
+    assert 2 <= len(made) <= 2 + (time.monotonic() - began) / 0.1
 
 
 def read(path: Path) -> dict[str, Any]:
