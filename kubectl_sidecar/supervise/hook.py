@@ -69,13 +69,9 @@ class HookRunner:
 
     def _run_stages(self) -> None:
         stages, context = self._hook.stages, self._context
-        argvs, quiet = [stage.argv for stage in stages], [i for i, stage in enumerate(stages) if stage.quiet]
         path = os.path.join(context.settings.output_dir, self._task.output)
-        environment = {**context.environment, HOOK_OUTPUT: path}
         with open(os.devnull, "wb", buffering=0) as null:
             # It takes no slot of --concurrency: while it hangs, the refreshes go on.
-            pipeline = context.launcher.start(
-                argvs, environment, self._stop, stdout=null.fileno(), quiet=quiet
-            )
+            pipeline = context.start(stages, self._stop, variables={HOOK_OUTPUT: path}, stdout=null.fileno())
         with pipeline:
             check(stages, pipeline.finish(self._task.timeout), self._task, context)

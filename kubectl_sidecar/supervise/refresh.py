@@ -39,6 +39,20 @@ class Context:
     # Told when a worker or a watch has come to its end.
     ended: Callable[[], None]
 
+    def start(
+        self,
+        stages: Sequence[Stage],
+        stop: Stop,
+        *,
+        variables: Mapping[str, str] | None = None,
+        stdout: int | None = None,
+        fed: bool = False,
+    ) -> Pipeline:
+        """Start stages, with `variables` in their environment as well; the rest is as in Launcher.start()."""
+        quiet = [number for number, stage in enumerate(stages) if stage.quiet]
+        environment = {**self.environment, **(variables or {})}
+        return self.launcher.start(_argvs(stages), environment, stop, stdout=stdout, fed=fed, quiet=quiet)
+
 
 class Refresher:
     """Makes the output of one task, in the thread of its worker."""
@@ -97,10 +111,7 @@ class Refresher:
         return self._start(self._task.stages[1:], fed=True)
 
     def _start(self, stages: Sequence[Stage], *, fed: bool = False) -> Pipeline:
-        """Start stages; raises RefreshFailed when they cannot be started, and Stopping."""
-        argvs, quiet = _argvs(stages), [number for number, stage in enumerate(stages) if stage.quiet]
-        launcher, environment = self._context.launcher, self._context.environment
-        return launcher.start(argvs, environment, self._stop, fed=fed, quiet=quiet)
+        return self._context.start(stages, self._stop, fed=fed)
 
     def _missing(self, error: NotFound) -> Published:
         """Do what @on-missing says when the object does not exist; raises `error` for keep."""
