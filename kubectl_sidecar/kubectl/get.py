@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kubectl_sidecar.task import Stage
 
-# Of kubectl 1.37: the --help of `kubectl get`, `kubectl top pod` and `kubectl top node`, `kubectl options`.
-_SHORT = {
-    "A": "all-namespaces",
-    "f": "filename",
-    "k": "kustomize",
-    "L": "label-columns",
-    "l": "selector",
-    "n": "namespace",
-    "o": "output",
-    "R": "recursive",
-    "s": "server",
-    "w": "watch",
-}
+# With these it is somebody else who asks, or another API server that is asked.
+WHO_AND_WHERE = frozenset(
+    "as as-group as-uid as-user-extra client-certificate client-key cluster context kubeconfig password"
+    " server token user username".split()
+)
 # With the same of these, another command asks the same API server for the same objects, as the same user.
-_KEPT = frozenset(
-    "all-namespaces as as-group as-uid as-user-extra cache-dir certificate-authority client-certificate"
-    " client-key cluster context disable-compression field-selector filename insecure-skip-tls-verify"
-    " kubeconfig kuberc kustomize match-server-version namespace password proxy-url recursive selector server"
-    " tls-server-name token user username".split()
+_KEPT = WHO_AND_WHERE | frozenset(
+    "all-namespaces cache-dir certificate-authority disable-compression field-selector filename"
+    " insecure-skip-tls-verify kuberc kustomize match-server-version namespace proxy-url recursive selector"
+    " tls-server-name".split()
 )
-_KNOWN = _KEPT | frozenset(
-    "allow-missing-template-keys chunk-size containers ignore-not-found label-columns log-flush-frequency"
-    " no-headers output output-watch-events profile profile-output raw request-timeout server-print"
-    " show-capacity show-kind show-labels show-managed-fields show-swap sort-by subresource sum template"
-    " use-protocol-buffers v vmodule warnings-as-errors watch watch-only".split()
-)
-# They never take the next word for their value.
-_SWITCHES = frozenset(
-    "all-namespaces allow-missing-template-keys containers disable-compression ignore-not-found"
-    " insecure-skip-tls-verify match-server-version no-headers output-watch-events recursive server-print"
-    " show-capacity show-kind show-labels show-managed-fields show-swap sum use-protocol-buffers"
-    " warnings-as-errors watch watch-only".split()
-)
+
+
+class _Flags(NamedTuple):
+    """The flags that kubectl has."""
+
+    # By its letter, the long name of each that has one.
+    long_names: dict[str, str]
+    # By its long name, whether it never takes the next word for its value.
+    is_switch: dict[str, bool]
+
+
+@functools.cache
+def _known() -> _Flags:
+    """Return what the help of the pinned kubectl says of `get`, `top` and all commands; a test renews it."""
+    with open(f"{os.path.dirname(__file__)}/flags.json", encoding="utf-8") as file:
+        return _Flags(**json.load(file))
 
 
 @dataclass(slots=True)
@@ -81,7 +78,7 @@ def invoked(argv: Sequence[str]) -> str:
         if not word.startswith("-"):
             return f"{program} {word}"
         flags = list(_flags(word, words))  # it takes their values from the words
-        if any(name not in _KNOWN for name, _ in flags) and "=" not in word:
+        if any(name not in _known().is_switch for name, _ in flags) and "=" not in word:
             break  # is the next word its value, or the command?
     return program
 
@@ -97,7 +94,7 @@ def take_apart(stage: Stage) -> Get:
             get.words.append(word)
             continue
         for name, value in _flags(word, words):
-            if name not in _KNOWN:
+            if name not in _known().is_switch:
                 shown = "" if stage.expanded else f" --{name}" if len(name) > 1 else f" -{name}"
                 raise ValueError(f"what kubectl's flag{shown} means is not known")
             if value is None:
@@ -121,14 +118,14 @@ def _flags(word: str, words: list[str]) -> Iterator[tuple[str, str | None]]:
         return
     letters = word[1:]
     while letters:
-        name, letters = _SHORT.get(letters[0], letters[0]), letters[1:]
-        if letters.startswith("=") or (letters and name not in _SWITCHES):
+        name, letters = _known().long_names.get(letters[0], letters[0]), letters[1:]
+        if letters.startswith("=") or (letters and not _known().is_switch.get(name)):
             yield name, letters.removeprefix("=")
             return
         yield name, _next_value(name, words)
 
 
 def _next_value(name: str, words: list[str]) -> str | None:
-    if name in _SWITCHES:
+    if _known().is_switch.get(name):
         return "true"
     return words.pop() if words else None

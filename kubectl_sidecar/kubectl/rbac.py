@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from kubectl_sidecar.errors import Problem, quoted
-from kubectl_sidecar.kubectl.get import Get, invoked, take_apart
+from kubectl_sidecar.kubectl.get import WHO_AND_WHERE, Get, invoked, take_apart
 from kubectl_sidecar.kubectl.rule import PATHS, Rule
 from kubectl_sidecar.task import Stage, Task
 
@@ -23,11 +23,6 @@ _FILTERS = frozenset(
 _FREE = frozenset("api-resources api-versions auth config explain help options version".split())
 _FREE_OF_AUTH = {"can-i", "whoami"}
 _FREE_PATHS = re.compile(r"/(?:api|apis|openapi)(?:/.*)?|/(?:healthz|livez|readyz)|/version/?")
-# With these it is not the service account that asks, or not its cluster that is asked.
-_OTHERS = frozenset(
-    "as as-group as-uid as-user-extra client-certificate client-key cluster context kubeconfig password"
-    " server token user username".split()
-)
 _METRICS = dict.fromkeys(("pod", "pods", "po"), "pods") | dict.fromkeys(("node", "nodes", "no"), "nodes")
 # By the rules of the API server, and of fields.ParseSelector.
 _SELECTED_NAME = re.compile(r"(?:^|(?<!\\),)metadata\.name==?((?:[^,\\=!]|\\.)+)(?=,|$)")
@@ -147,7 +142,7 @@ class _Reader:
         if command not in ("get", "top"):
             raise ValueError("only kubectl get and kubectl top are understood")
         get = take_apart(stage)
-        if others := sorted(_OTHERS & get.flags.keys()):
+        if others := sorted(WHO_AND_WHERE & get.flags.keys()):
             raise ValueError(f"--{others[0]} makes it ask as somebody else, or somewhere else")
         if command == "top":
             self._top(get)

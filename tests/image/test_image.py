@@ -40,7 +40,7 @@ def test_version_names_the_pinned_tools(builder: Builder, image: str, user: str)
 
 
 def test_check_validates_without_a_network(builder: Builder, image: str, user: str) -> None:
-    line = "kubectl get pod web -o json | jq .status > status.json"
+    line = "@watch kubectl get pod web -o json | jq .status > status.json"
     assert "status.json" in builder.run(image, "kubectl-sidecar", "check", line, user=user)
     with pytest.raises(BuildFailed, match=r"(?s): 2\n.*status\.json"):
         builder.run(image, "kubectl-sidecar", "check", line.replace(".status >", "'.status |' >"), user=user)

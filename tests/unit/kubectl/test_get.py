@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from kubectl_sidecar.errors import Position
+from kubectl_sidecar.kubectl import get as module
 from kubectl_sidecar.kubectl.get import Get, invoked, take_apart
 from kubectl_sidecar.task import Stage
+from tests.unit.kubectl.running import run
+
+HELP = ("get --help", "top pod --help", "top node --help", "options")
+RENEW = """what the pinned kubectl's help says is new:
+    cp {} {}
+Does a new flag say who is asked, by whom or for what? It belongs to WHO_AND_WHERE or _KEPT in get.py."""
 
 
 def get(words: str, *, expanded: bool = False) -> Get:
@@ -116,3 +126,20 @@ def test_a_flag_from_the_environment_is_not_shown() -> None:
 )
 def test_the_command_is_found_among_flags(line: str, what: str) -> None:
     assert invoked(shlex.split(line)) == what
+
+
+@pytest.mark.usefixtures("tools")
+def test_the_table_of_flags_is_that_of_the_pinned_kubectl(tmp_path: Path) -> None:
+    long_names: dict[str, str] = {}
+    is_switch: dict[str, bool] = {}
+    for words in HELP:
+        ended, output = run(("kubectl", *words.split()))
+        assert ended.statuses == (0,)
+        shown = re.findall(r"^ +(?:-(\w), )?--([\w-]+)=(.*):$", output.decode(), re.MULTILINE)
+        assert shown, words
+        long_names |= {letter: name for letter, name, _ in shown if letter}
+        is_switch |= {name: default in ("true", "false") for _, name, default in shown}
+    fresh = json.dumps({"long_names": long_names, "is_switch": is_switch}, indent=1, sort_keys=True) + "\n"
+    (tmp_path / "flags.json").write_text(fresh)
+    table = Path(module.__file__).with_name("flags.json")
+    assert table.read_text() == fresh, RENEW.format(tmp_path / "flags.json", table)
