@@ -50,7 +50,7 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups, signa
                 context = Context(
                     settings=settings,
                     launcher=launcher,
-                    environment=kubeconfig.stage_environment(environ, launcher, cache),
+                    environment=kubeconfig.stage_environment(environ, launcher.memory_file, cache),
                     cache=kubeconfig.DiscoveryCache(cache),
                     recorder=recorder,
                     slots=threading.Semaphore(settings.concurrency),

@@ -9,20 +9,13 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 
-from kubectl_sidecar.process.pipeline import Launcher
-
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 # One-shot kubectls are short and small: without the garbage collector, and on one core, they need a sixth
 # less CPU. GOMEMLIMIT switches the collector on again for a large list: 2,000 ConfigMaps need no more CPU
-# than by default, and less memory. KUBERC=off: since 1.34 a ~/.kube/kuberc may change what a command prints.
-_TUNING = {"GOGC": "off", "GOMAXPROCS": "1", "GOMEMLIMIT": "64MiB", "KUBERC": "off"}
-_WATCH_TUNING = {
-    "GOGC": "50",
-    "KUBERC": "off",
-    "HTTP2_READ_IDLE_TIMEOUT_SECONDS": "10",
-    "HTTP2_PING_TIMEOUT_SECONDS": "5",
-}
+# than by default, and less memory.
+_SHORT_LIVED = {"GOGC": "off", "GOMAXPROCS": "1", "GOMEMLIMIT": "64MiB"}
+_LONG_LIVED = {"GOGC": "50", "HTTP2_READ_IDLE_TIMEOUT_SECONDS": "10", "HTTP2_PING_TIMEOUT_SECONDS": "5"}
 # Seconds that what kubectl knows of the server's types may be old.
 _LONGEST_CACHED = 600.0
 NO_CACHE = (
@@ -43,9 +36,11 @@ def in_cluster_kubeconfig(environ: Mapping[str, str], service_account: str = SER
     if own or not (host and port and os.path.exists(f"{service_account}/token")):
         return None
     address = f"[{host}]" if ":" in host else host
-    namespace = environ.get("POD_NAMESPACE") or _read(f"{service_account}/namespace") or "default"
+    namespace = environ.get("POD_NAMESPACE")
+    with contextlib.suppress(OSError), open(f"{service_account}/namespace", encoding="utf-8") as file:
+        namespace = namespace or file.read().strip()
     cluster = {"server": f"https://{address}:{port}", "certificate-authority": f"{service_account}/ca.crt"}
-    context = {"cluster": "in-cluster", "user": "in-cluster", "namespace": namespace}
+    context = {"cluster": "in-cluster", "user": "in-cluster", "namespace": namespace or "default"}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -55,14 +50,6 @@ def in_cluster_kubeconfig(environ: Mapping[str, str], service_account: str = SER
         "current-context": "in-cluster",
     }
     return json.dumps(config)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def problem(environ: Mapping[str, str]) -> str | None:
@@ -77,31 +64,31 @@ def problem(environ: Mapping[str, str]) -> str | None:
     return "KUBECONFIG names no file that exists, and kubectl goes on as if it were not set"
 
 
-def stage_environment(environ: Mapping[str, str], launcher: Launcher, cache: str | None) -> dict[str, str]:
-    """Return the environment of every stage, in a cluster with a kubeconfig of ours; raises RefreshFailed."""
-    path = None
-    if config := in_cluster_kubeconfig(environ):
+def stage_environment(
+    environ: Mapping[str, str],
+    memory_file: Callable[[str], int],
+    cache: str | None,
+    service_account: str = SERVICE_ACCOUNT,
+) -> dict[str, str]:
+    """Return the environment of every stage, in a cluster with a kubeconfig of ours; raises RefreshFailed.
+
+    What is set in `environ` already wins. `memory_file` returns a new file of that name.
+    """
+    # KUBERC: since 1.34 a ~/.kube/kuberc may change what a command prints. KUBECACHEDIR: without one, kubectl
+    # would put a cache under $HOME, or into the working directory: into the app's volume, perhaps.
+    added = {**_SHORT_LIVED, "KUBERC": "off", "KUBECACHEDIR": cache or "/dev/null"}
+    if config := in_cluster_kubeconfig(environ, service_account):
         # Children of the same user can read it by this path for as long as this process lives.
-        fd = launcher.memory_file("kubeconfig")
+        fd = memory_file("kubeconfig")
         os.write(fd, config.encode())
-        path = f"/proc/{os.getpid()}/fd/{fd}"
-    return environment(environ, kubeconfig=path, cache=cache)
-
-
-def environment(environ: Mapping[str, str], *, kubeconfig: str | None, cache: str | None) -> dict[str, str]:
-    """Return the environment of every stage; what is set in `environ` already wins."""
-    # Without one, kubectl would put a cache under $HOME, or into the working directory: into the app's
-    # volume, perhaps.
-    added = {**_TUNING, "KUBECACHEDIR": cache or "/dev/null"}
-    if kubeconfig is not None:
-        added["KUBECONFIG"] = kubeconfig
+        added["KUBECONFIG"] = f"/proc/{os.getpid()}/fd/{fd}"
     return {**added, **{name: value for name, value in environ.items() if value or name not in added}}
 
 
 def watch_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a kubectl that lives long: with garbage collection, and pings."""
-    tuned = {name: value for name, value in environment.items() if _TUNING.get(name) != value}
-    return {**_WATCH_TUNING, **tuned}
+    kept = {name: value for name, value in environment.items() if _SHORT_LIVED.get(name) != value}
+    return {**_LONG_LIVED, **kept}
 
 
 class DiscoveryCache:

@@ -34,7 +34,7 @@ class Cluster:
         self._timeout = timeout
         self._problem = kubeconfig.problem(environ)
         cache = f"{launcher.directory}/kubectl" if launcher.directory else None
-        self._environment = kubeconfig.stage_environment(environ, launcher, cache)
+        self._environment = kubeconfig.stage_environment(environ, launcher.memory_file, cache)
 
     def types(self) -> Types:
         """Return the types of objects that the cluster knows."""

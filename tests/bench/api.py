@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import statistics
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubectl_sidecar.kubectl.kubeconfig import environment, watch_environment
+from kubectl_sidecar.kubectl.kubeconfig import stage_environment, watch_environment
 from tests.bench.bed import Bed
 from tests.bench.watch import Writer
 from tests.harness.waiting import wait_until
@@ -120,7 +121,7 @@ def measure(bed: Bed) -> Costs:
     meter = Meter(bed)
     Writer(bed).create(NAME)
     # As the program starts its kubectls; and as the bash loop does, with nowhere to keep a cache.
-    cached = environment(bed.environment(), kubeconfig=None, cache=str(bed.scratch / "kubectl-cache"))
+    cached = stage_environment(bed.environment(), os.memfd_create, str(bed.scratch / "kubectl-cache"))
     watching = watch_environment(cached)
     poll(cached, 1)
     polled = meter.cpu(lambda: poll(cached)) / POLLS

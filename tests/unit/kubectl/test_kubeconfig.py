@@ -13,8 +13,8 @@ import pytest
 from kubectl_sidecar.kubectl import kubeconfig
 from kubectl_sidecar.kubectl.kubeconfig import (
     DiscoveryCache,
-    environment,
     in_cluster_kubeconfig,
+    stage_environment,
     watch_environment,
 )
 from kubectl_sidecar.process.pipeline import Launcher
@@ -79,16 +79,13 @@ def test_it_follows_the_environment_as_kubectl_does(
 
 @pytest.mark.usefixtures("tools")
 def test_kubectl_reads_it_from_memory(account: str) -> None:
-    config = in_cluster_kubeconfig({**IN_CLUSTER, "KUBERNETES_SERVICE_HOST": "fd00::1"}, account)
-    assert config is not None
-    memory = Launcher(Groups(), grace=5.0, max_output=1 << 20, directory=None).memory_file("kubeconfig")
-    os.write(memory, config.encode())
-    path = f"/proc/{os.getpid()}/fd/{memory}"
+    launcher = Launcher(Groups(), grace=5.0, max_output=1 << 20, directory=None)
     # Set, but empty, it counts as not set: the kubeconfig in memory is taken.
-    around = environment({**os.environ, "KUBECONFIG": ""}, kubeconfig=path, cache=None)
+    pod = {**os.environ, **IN_CLUSTER, "KUBERNETES_SERVICE_HOST": "fd00::1", "KUBECONFIG": ""}
+    around = stage_environment(pod, launcher.memory_file, None, account)
     view = "{.clusters[0].cluster.server} {.contexts[0].context.namespace}"
     ended, output = run(("kubectl", "config", "view", f"--output=jsonpath={view}"), environment=around)
-    os.close(memory)
+    os.close(int(around["KUBECONFIG"].rpartition("/")[2]))
     assert (ended.statuses, ended.stderrs, output) == ((0,), ("",), b"https://[fd00::1]:443 shop")
 
 
@@ -135,21 +132,30 @@ def test_kubectl_passes_over_kubeconfigs_that_do_not_exist(tmp_path: Path) -> No
         assert (ended.statuses, ended.stderrs, output) == ((0,), ("",), expected)
 
 
-def test_the_environment_is_the_users_and_what_kubectl_needs() -> None:
-    assert environment({"PATH": "/bin", "EMPTY": ""}, kubeconfig="/proc/1/fd/5", cache="/run/cache") == {
-        "PATH": "/bin",
-        "EMPTY": "",
+def no_memory_file(name: str) -> int:
+    raise AssertionError(f"nothing needs a {name}")
+
+
+def test_the_environment_is_the_users_and_what_kubectl_needs(account: str, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    fd = os.open(kubeconfig, os.O_WRONLY | os.O_CREAT)
+    theirs = {**IN_CLUSTER, "PATH": "/bin", "EMPTY": ""}
+    assert stage_environment(theirs, lambda _: fd, "/run/cache", account) == {
+        **theirs,
         "GOGC": "off",
         "GOMAXPROCS": "1",
         "GOMEMLIMIT": "64MiB",
         "KUBERC": "off",
         "KUBECACHEDIR": "/run/cache",
-        "KUBECONFIG": "/proc/1/fd/5",
+        "KUBECONFIG": f"/proc/{os.getpid()}/fd/{fd}",
     }
+    os.close(fd)
+    assert kubeconfig.read_text() == in_cluster_kubeconfig(IN_CLUSTER, account)
 
 
-def test_what_the_user_has_set_wins() -> None:
+def test_what_the_user_has_set_wins(account: str) -> None:
     theirs = {
+        **IN_CLUSTER,
         "GOGC": "50",
         "GOMAXPROCS": "4",
         "GOMEMLIMIT": "1GiB",
@@ -157,15 +163,15 @@ def test_what_the_user_has_set_wins() -> None:
         "KUBECACHEDIR": "/cache",
         "KUBECONFIG": "/config",
     }
-    assert environment(theirs, kubeconfig="/proc/1/fd/5", cache="/run/cache") == theirs
+    assert stage_environment(theirs, no_memory_file, "/run/cache", account) == theirs
 
 
 def test_without_a_cache_directory_kubectl_writes_nowhere() -> None:
-    assert environment({}, kubeconfig=None, cache=None)["KUBECACHEDIR"] == "/dev/null"
+    assert stage_environment({}, no_memory_file, None)["KUBECACHEDIR"] == "/dev/null"
 
 
 def test_a_kubectl_that_lives_long_collects_its_garbage_and_finds_dead_connections() -> None:
-    polled = environment({"HTTP2_PING_TIMEOUT_SECONDS": "1"}, kubeconfig=None, cache="/cache")
+    polled = stage_environment({"HTTP2_PING_TIMEOUT_SECONDS": "1"}, no_memory_file, "/cache")
     assert watch_environment(polled) == {
         "GOGC": "50",
         "KUBERC": "off",
