@@ -49,6 +49,10 @@ class WatchPlan:
     feeds: bool
     # The stages after the source may be started before there is an object: they do nothing until then.
     ahead: bool
+    # The object is fed with its managed fields.
+    managed_fields: bool = False
+    # What in the output goes stale while nothing changes, for people.
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

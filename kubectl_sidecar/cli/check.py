@@ -12,7 +12,6 @@ from kubectl_sidecar.process.pipeline import Launcher, Stop
 from kubectl_sidecar.process.signals import Groups
 from kubectl_sidecar.task import Settings, Stage, Task
 from kubectl_sidecar.units import format_duration
-from kubectl_sidecar.watch import plan
 
 _DESCRIPTION = """\
 Report every problem of the tasks: the lines, the programs on PATH, the jq
@@ -25,6 +24,10 @@ exit status:
   0  valid, and allowed
   1  not allowed, or no cluster can be asked
   2  bad flags or tasks"""
+_WATCHED = {
+    True: "each object is fed to the rest of the line; needs the verbs get, list and watch for it",
+    False: "each change runs the line again; needs the verbs list and watch for what it lists or gets",
+}
 # jq compiles in milliseconds; a program that computes for ever is not load time's business.
 _PROBE_SECONDS = 2.0
 
@@ -41,7 +44,7 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> in
     tasks = loader(settings, environ, groups).load()
     for task in tasks:
         print(_described(task))
-        for warning in plan.warnings(task.stages) if task.watch else ():
+        for warning in task.watch.warnings if task.watch else ():
             print(f"warning: {task.where}: {visible(task.output)}: {warning}")
     if not settings.live:
         return 0
@@ -65,7 +68,7 @@ def loader(settings: Settings, environ: Mapping[str, str], groups: Groups) -> Lo
 
 
 def _described(task: Task) -> str:
-    watch = f"watch ({plan.describe(task.watch)}), " if task.watch else ""
+    watch = f"watch ({_WATCHED[task.watch.feeds]}), " if task.watch else ""
     times = f"every {format_duration(task.every)}, timeout {format_duration(task.timeout)}"
     text = f"{watch}{times}, mode {task.mode:04o}, on-missing {task.on_missing}"
     text += ", directory" * task.output.endswith("/")

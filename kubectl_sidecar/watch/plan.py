@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kubectl_sidecar.errors import quoted
 from kubectl_sidecar.kubectl.get import Get, invoked, take_apart
@@ -21,7 +21,6 @@ _REFUSED = {
 _SELECTING = {"selector", "field-selector", "all-namespaces"}
 # With these, it is not up to the object alone whether kubectl succeeds; the last two it refuses with JSON.
 _DECIDING = ("ignore-not-found", "warnings-as-errors", "show-labels", "output-watch-events")
-MANAGED_FIELDS = "--show-managed-fields"
 _EVENTS = ("--watch", "--output-watch-events", "--chunk-size=0")
 # How many words belong to a flag of jq, and which flags do nothing that can be seen before its input comes.
 _JQ_OPERANDS = {"--arg": 2, "--argjson": 2, "--indent": 1}
@@ -41,47 +40,35 @@ def plan(stages: Sequence[Stage]) -> WatchPlan:
     used: it loses a change between its GET and its WATCH.
     """
     get = _watchable(stages[0])
-    if stages[0].quiet:
-        raise ValueError(
-            "what kubectl says is needed: that an object is gone, or a verb missing; leave 2>/dev/null out"
-        )
     objects = get.objects()
     kind, name = objects[0]
     if kind == "all" or any(other != kind for other, _ in objects):
         raise ValueError(
             "kubectl watches one type of objects at a time; make it a task for each type, or leave @watch out"
         )
-    kubectl = (stages[0].argv[0], "get", kind, *get.kept, *_EVENTS)
-    is_one = len(objects) == 1 and name and not get.flags.keys() & _SELECTING
-    if name and is_one:
-        # Escaped as fields.EscapeValue of apimachinery does it.
-        kubectl = (*kubectl, "--field-selector=metadata.name=" + re.sub(r"([\\,=])", r"\\\1", name))
     rest = [stage.argv for stage in stages[1:]]
+    is_one = len(objects) == 1 and name and not get.flags.keys() & _SELECTING
     is_json = get.flags.get("output") == "json" and not any(map(get.is_on, _DECIDING))
     reads_json = rest and _is_jq(rest[0]) and not any(map(_JQ_READS_BYTES.search, rest[0]))
-    if not (is_one and is_json and reads_json):
-        return WatchPlan((*kubectl, "--no-headers"), feeds=False, ahead=False)
-    kubectl = (*kubectl, "--output=json")
-    if get.is_on("show-managed-fields"):
-        kubectl = (*kubectl, MANAGED_FIELDS)
-    return WatchPlan(kubectl, feeds=True, ahead=all(map(_waits_for_input, rest)))
+    feeds = bool(is_one and is_json and reads_json)
+    managed_fields = feeds and get.is_on("show-managed-fields")
+    argv = [stages[0].argv[0], "get", kind, *get.kept, *_EVENTS]
+    if name and is_one:
+        # Escaped as fields.EscapeValue of apimachinery does it.
+        argv.append("--field-selector=metadata.name=" + re.sub(r"([\\,=])", r"\\\1", name))
+    argv.append("--output=json" if feeds else "--no-headers")
+    argv += ["--show-managed-fields"] * managed_fields
+    ahead = feeds and all(map(_waits_for_input, rest))
+    return WatchPlan(tuple(argv), feeds, ahead, managed_fields, tuple(_warnings(get, rest)))
 
 
-def describe(plan: WatchPlan) -> str:
-    """Say how a task is watched and what that needs, for `check`."""
-    if plan.feeds:
-        return "each object is fed to the rest of the line; needs the verbs get, list and watch for it"
-    return "each change runs the line again; needs the verbs list and watch for what it lists or gets"
-
-
-def warnings(stages: Sequence[Stage]) -> list[str]:
-    """Say what in the output of a watched line depends on the time, and goes stale while nothing changes."""
-    found = []
-    if take_apart(stages[0]).flags.get("output", "") in ("", "wide"):
-        found.append("the ages in kubectl's table")
-    if any(_is_jq(stage.argv) and _JQ_READS_CLOCK.search(" ".join(stage.argv)) for stage in stages[1:]):
-        found.append("what jq makes of `now`")
-    return [f"@watch: {what} will be as old as the last change or resync (@every)" for what in found]
+def _warnings(get: Get, rest: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Say what in the output depends on the time, and goes stale while nothing changes."""
+    stale = "@watch: {} will be as old as the last change or resync (@every)"
+    if get.flags.get("output", "") in ("", "wide"):
+        yield stale.format("the ages in kubectl's table")
+    if any(_is_jq(argv) and _JQ_READS_CLOCK.search(" ".join(argv)) for argv in rest):
+        yield stale.format("what jq makes of `now`")
 
 
 def _watchable(stage: Stage) -> Get:
@@ -96,6 +83,10 @@ def _watchable(stage: Stage) -> Get:
     for name, way_out in _REFUSED.items():
         if get.flags.get(name, "") not in ("", "false"):
             raise ValueError(f"--{name} cannot be watched: {way_out}")
+    if stage.quiet:
+        raise ValueError(
+            "what kubectl says is needed: that an object is gone, or a verb missing; leave 2>/dev/null out"
+        )
     return get
 
 

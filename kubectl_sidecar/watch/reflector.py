@@ -20,7 +20,6 @@ from kubectl_sidecar.retry import LONGEST_BACKOFF, backoff, jittered
 from kubectl_sidecar.task import WatchPlan
 from kubectl_sidecar.units import format_duration
 from kubectl_sidecar.watch.event import read_event
-from kubectl_sidecar.watch.plan import MANAGED_FIELDS
 
 log = logging.getLogger("kubectl_sidecar")
 
@@ -213,8 +212,7 @@ class Reflector:
             if pipeline is not self._pipeline:
                 return  # it is being renewed
             if self.plan.feeds:
-                is_whole = MANAGED_FIELDS in self.plan.argv
-                self._newest = Document(read_event(line, with_managed_fields=is_whole))
+                self._newest = Document(read_event(line, with_managed_fields=self.plan.managed_fields))
             self.state = "watching"
         self._wake_members()
 

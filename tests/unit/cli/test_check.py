@@ -19,6 +19,15 @@ def test_it_says_what_was_understood(capsys: pytest.CaptureFixture[str]) -> None
     )
 
 
+def test_it_says_what_a_watch_needs_that_runs_the_line_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "@watch kubectl get pods -o name > a"]) == 0
+    assert capsys.readouterr().out == (
+        "LINE 1:1:8: a: kubectl;"
+        " watch (each change runs the line again; needs the verbs list and watch for what it lists or gets),"
+        " every 10m, timeout 30s, mode 0644, on-missing keep\n"
+    )
+
+
 def test_one_line_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks = tmp_path / "tasks"
     tasks.write_text("cat /a > a\n@every 5s @on-missing remove @allow-empty cat /b > ./b/\n")

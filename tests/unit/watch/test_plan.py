@@ -8,7 +8,7 @@ import pytest
 
 from kubectl_sidecar.errors import Position
 from kubectl_sidecar.task import Stage, WatchPlan
-from kubectl_sidecar.watch.plan import MANAGED_FIELDS, describe, plan, warnings
+from kubectl_sidecar.watch.plan import plan
 
 ONE_TYPE = "kubectl watches one type of objects at a time; make it a task for each type, or leave @watch out"
 RAW = "--raw cannot be watched: write kubectl get TYPE NAME -o json instead, or leave @watch out"
@@ -68,8 +68,10 @@ def test_names_are_escaped_for_the_field_selector() -> None:
 
 def test_managed_fields_are_kept_for_those_who_want_them() -> None:
     line = "kubectl get pod web -o json --show-managed-fields{} | jq ."
-    assert MANAGED_FIELDS in planned(line.format("")).argv
-    assert MANAGED_FIELDS not in planned(line.format("=false")).argv
+    wanted, unwanted = planned(line.format("")), planned(line.format("=false"))
+    assert (wanted.managed_fields, unwanted.managed_fields) == (True, False)
+    # They share no watch.
+    assert wanted.argv == (*unwanted.argv, "--show-managed-fields")
 
 
 @pytest.mark.parametrize(
@@ -165,15 +167,6 @@ def test_no_refusal_shows_a_value_from_the_environment() -> None:
     assert refusal("kubectl hunter2", expanded=True) == OTHER.format("another command")
 
 
-def test_check_says_how_a_task_is_watched_and_what_that_needs() -> None:
-    assert describe(planned("kubectl get pod web -o json | jq .")) == (
-        "each object is fed to the rest of the line; needs the verbs get, list and watch for it"
-    )
-    assert describe(planned("kubectl get pods")) == (
-        "each change runs the line again; needs the verbs list and watch for what it lists or gets"
-    )
-
-
 @pytest.mark.parametrize(
     "words", [".", "-c .", "-rS .x --arg a b", "--indent 2 --argjson a 1 .", "-es .", "'.'", "--arg a -n ."]
 )
@@ -226,7 +219,7 @@ NOW = "@watch: what jq makes of `now` will be as old as the last change or resyn
     ],
 )
 def test_check_warns_of_output_that_goes_stale_between_changes(line: str, texts: list[str]) -> None:
-    assert warnings(stages(line)) == texts
+    assert planned(line).warnings == (*texts,)
 
 
 def test_a_source_that_says_nothing_cannot_be_watched() -> None:
