@@ -18,8 +18,7 @@ from kubectl_sidecar.kubectl import kubeconfig
 from kubectl_sidecar.parse.load import Loader
 from kubectl_sidecar.process.pipeline import Launcher
 from kubectl_sidecar.process.signals import Groups, Signals
-from kubectl_sidecar.publish.directory import sweep_directories
-from kubectl_sidecar.publish.file import sweep
+from kubectl_sidecar.publish.directory import sweep
 from kubectl_sidecar.status.document import NAME, candidates
 from kubectl_sidecar.status.log import log, set_up_logging
 from kubectl_sidecar.status.recorder import Recorder
@@ -37,9 +36,7 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups, signa
     with contextlib.closing(set_up_logging(settings.log_format)):
         ids = os.geteuid(), os.getegid()
         log.info("kubectl-sidecar %s: %d tasks, UID %d, GID %d", __version__, len(tasks), *ids)
-        outputs = [task.output for task in tasks]
-        sweep(settings.output_dir, outputs)
-        sweep_directories(settings.output_dir, outputs)
+        sweep(settings.output_dir, [task.output for task in tasks])
         with runtime_directory(environ) as directory:
             cache = f"{directory}/kubectl" if directory else None
             if cache is None and not environ.get("KUBECACHEDIR"):

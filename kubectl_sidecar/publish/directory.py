@@ -16,14 +16,13 @@ import fcntl
 import hashlib
 import os
 import re
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.publish.contents import parse_contents
-from kubectl_sidecar.publish.file import Output, Published, blocks
-from kubectl_sidecar.publish.volume import explained, identity, open_directory, open_found, open_parent
+from kubectl_sidecar.publish.file import Output, OutputFile, Published, blocks, sweep_staged
+from kubectl_sidecar.publish.volume import identity, lock, open_directory, open_parent
 
 _DATA = "..data"
 # A generation, and the link that is about to become `..data`.
@@ -37,7 +36,6 @@ class OutputDirectory(Output):
     """The directory of one task, and what was last published there."""
 
     allow_empty: bool = False  # whether it may be without files
-    _known: tuple[str, list[tuple[int, ...]]] | None = None  # _digest() and _identities() of the files
 
     def publish(self, content: int) -> Published:
         files = parse_contents(b"".join(blocks(content)))
@@ -48,7 +46,7 @@ class OutputDirectory(Output):
         identities = self._identities(files)
         if identities and self._known == (digest, identities):
             return Published(False, size, digest)
-        with explained(self.output), _opened(self.root, self.output, make=True) as directory:
+        with open_parent(self.root, self.output) as directory, _locked(directory):
             missing = self._missing_links(directory, files)
             changed = bool(missing) or not self._has(directory, files)
             if changed:
@@ -61,7 +59,7 @@ class OutputDirectory(Output):
         """Take all files away at once; the directory stays, so that whoever watches it hears of new ones."""
         if not os.path.islink(os.path.join(self.root, self.output, _DATA)):
             return Published(False, None, None)
-        with explained(self.output), _opened(self.root, self.output) as directory:
+        with open_parent(self.root, self.output) as directory, _locked(directory):
             os.unlink(_DATA, dir_fd=directory)
             _tidy(directory)
         return Published(True, None, None)
@@ -88,15 +86,10 @@ class OutputDirectory(Output):
         """Tell whether these files are published, with their mode: a run before left them."""
         with contextlib.suppress(OSError), _published(directory) as generation:
             return set(os.listdir(generation)) == files.keys() and all(
-                self._is(generation, name, content) for name, content in files.items()
+                self._find(generation, name, len(content), _sha256(content))
+                for name, content in files.items()
             )
         return False
-
-    def _is(self, generation: int, name: str, content: bytes) -> bool:
-        with open_found(generation, name) as file:
-            found = os.fstat(file.fileno())
-            alike = (found.st_mode, found.st_size) == (stat.S_IFREG | self.mode, len(content))
-            return alike and file.read() == content
 
     def _replace(self, directory: int, files: Files, missing: Iterable[str]) -> None:
         generation, staged = (f"..kubectl-sidecar-{os.urandom(8).hex()}" for _ in range(2))
@@ -117,36 +110,44 @@ class OutputDirectory(Output):
                 _tidy(directory)
 
 
-def sweep_directories(root: str, outputs: Iterable[str]) -> None:
-    """Remove what killed processes left in the outputs that are directories."""
-    for output in outputs:
-        if output.endswith("/"):
-            with contextlib.suppress(OSError), _opened(root, output) as directory:
-                _tidy(directory)
+def new_output(root: str, output: str, mode: int, *, allow_empty: bool) -> Output:
+    """Return what publishes an output: it is a directory when it ends in a slash."""
+    if output.endswith("/"):
+        return OutputDirectory(root, output, mode, allow_empty=allow_empty)
+    return OutputFile(root, output, mode)
+
+
+def sweep(root: str, outputs: Collection[str]) -> None:
+    """Remove what killed processes left in the directories of the outputs, and nothing of living ones."""
+    for place in {os.path.join(os.path.dirname(output), "") for output in outputs}:
+        if os.path.isdir(os.path.join(root, place)):
+            with contextlib.suppress(RefreshFailed), open_parent(root, place) as directory:
+                sweep_staged(directory)
+                if place in outputs:
+                    with _locked(directory):
+                        _tidy(directory)
 
 
 @contextlib.contextmanager
-def _opened(root: str, output: str, *, make: bool = False) -> Iterator[int]:
-    """Open the output, and keep other kubectl-sidecars out. Raises OSError, EAGAIN while one is in it."""
-    with open_parent(root, output, make=make) as directory:
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass  # the file system has no locks
-        try:
-            yield directory
-        finally:
-            # Closing alone does not do it: a stage that is just being started may have a copy.
-            with contextlib.suppress(OSError):
-                fcntl.flock(directory, fcntl.LOCK_UN)
+def _locked(directory: int) -> Iterator[None]:
+    """Keep other kubectl-sidecars out. Raises BlockingIOError while one is in it."""
+    lock(directory)
+    try:
+        yield
+    finally:
+        # Closing alone does not do it: a stage that is just being started may have a copy.
+        with contextlib.suppress(OSError):
+            fcntl.flock(directory, fcntl.LOCK_UN)
 
 
 def _digest(files: Files) -> str:
     """Return what `sha256sum * | sha256sum` prints in the directory."""
-    lines = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    lines = (f"{_sha256(content)}  {name}\n" for name, content in files.items())
+    return _sha256("".join(lines).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _target(directory: int, name: str) -> str | None:

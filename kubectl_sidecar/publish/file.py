@@ -7,14 +7,13 @@ import errno
 import fcntl
 import functools
 import hashlib
-import io
 import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kubectl_sidecar.publish.volume import STAGED, explained, identity, open_found, open_parent, staged_name
+from kubectl_sidecar.publish.volume import STAGED, identity, lock, open_found, open_parent, staged_name
 
 log = logging.getLogger("kubectl_sidecar")
 
@@ -38,6 +37,7 @@ class Output:
     output: str
     mode: int
     durable: bool = True  # even after a crash of the node the output is not half a file
+    _known: tuple[str, object] | None = None  # digest and identity of what was last published
     _warned: bool = False
 
     def publish(self, content: int) -> Published:
@@ -57,8 +57,8 @@ class Output:
         opener = functools.partial(os.open, mode=self.mode, dir_fd=parent)
         with open(name, "xb", opener=opener) as file:
             # Tells the sweep of another kubectl-sidecar that somebody is at work here.
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(BlockingIOError):
+                lock(file.fileno())
             self._set_mode(file.fileno())
             file.writelines(content)
             file.flush()
@@ -84,12 +84,18 @@ class Output:
             text = "its mode is %04o and not %04o: the file system does not let it be changed"
             log.warning(text, mode, self.mode, extra={"task": self.output})
 
+    def _find(self, parent: int, name: str, size: int, sha256: str) -> tuple[int, ...] | None:
+        """Return the identity of a file that has this content, and the mode: a run before left it."""
+        with contextlib.suppress(OSError), open_found(parent, name) as file:
+            found = os.fstat(file.fileno())
+            if (found.st_mode, found.st_size) == (stat.S_IFREG | self.mode, size):
+                return identity(found) if _sha256(file.fileno()) == sha256 else None
+        return None  # or missing, a symlink, unreadable: rename decides
+
 
 @dataclass(eq=False)
 class OutputFile(Output):
     """The file of one task, and what was last published there."""
-
-    _known: tuple[str, tuple[int, ...]] | None = None  # SHA-256 and identity() of what was last published
 
     def publish(self, content: int) -> Published:
         # A process that a stage left running may hold it still; what cannot be sealed is published as well.
@@ -99,8 +105,8 @@ class OutputFile(Output):
         with contextlib.suppress(OSError):
             if self._known == (sha256, identity(os.lstat(os.path.join(self.root, self.output)))):
                 return Published(False, size, sha256)
-        with explained(self.output), open_parent(self.root, self.output) as parent:
-            present = self._find(parent, size, sha256)
+        with open_parent(self.root, self.output) as parent:
+            present = self._find(parent, os.path.basename(self.output), size, sha256)
             self._known = sha256, present or self._replace(parent, content)
         return Published(present is None, size, sha256)
 
@@ -108,19 +114,9 @@ class OutputFile(Output):
         # Where there is nothing to do, nothing in the volume is opened: whoever watches it is not woken.
         if not os.path.lexists(os.path.join(self.root, self.output)):
             return Published(False, None, None)
-        with explained(self.output), contextlib.suppress(FileNotFoundError):  # noqa: SIM117
-            with open_parent(self.root, self.output, make=False) as parent:
-                os.unlink(os.path.basename(self.output), dir_fd=parent)
-                return Published(True, None, None)
-        return Published(False, None, None)
-
-    def _find(self, parent: int, size: int, sha256: str) -> tuple[int, ...] | None:
-        """Return the identity of the output if it has this content, and the mode: a run before left it."""
-        with contextlib.suppress(OSError), open_found(parent, os.path.basename(self.output)) as output:
-            found = os.fstat(output.fileno())
-            if (found.st_mode, found.st_size) == (stat.S_IFREG | self.mode, size):
-                return identity(found) if _sha256(output.fileno()) == sha256 else None
-        return None  # or missing, a symlink, unreadable: rename decides
+        with open_parent(self.root, self.output) as parent, contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.basename(self.output), dir_fd=parent)
+        return Published(True, None, None)
 
     def _replace(self, parent: int, content: int) -> tuple[int, ...]:
         """Rename a copy of the content to the output; return the output's identity."""
@@ -141,23 +137,14 @@ class OutputFile(Output):
                 os.unlink(name, dir_fd=parent)
 
 
-def sweep(root: str, outputs: Iterable[str]) -> None:
-    """Remove the staged files that killed processes left beside the outputs: a living one's are locked."""
-    for beside in {os.path.join(os.path.dirname(output), "_") for output in outputs}:
-        with contextlib.suppress(OSError), open_parent(root, beside, make=False) as parent:
-            for name in filter(STAGED.fullmatch, os.listdir(parent)):
-                with contextlib.suppress(OSError), open_found(parent, name) as staged:
-                    if stat.S_ISREG(os.fstat(staged.fileno()).st_mode) and not _is_locked(staged):
-                        os.unlink(name, dir_fd=parent)
-
-
-def _is_locked(file: io.FileIO) -> bool:
-    try:
-        # A shared one will do: NFS gives the other kind only for files that are open for writing.
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return isinstance(error, BlockingIOError)  # or the file system has no locks: nobody has locked it
-    return False
+def sweep_staged(directory: int) -> None:
+    """Remove the staged files that killed processes left: a living one's are locked. Raises OSError."""
+    for name in filter(STAGED.fullmatch, os.listdir(directory)):
+        with contextlib.suppress(OSError), open_found(directory, name) as staged:
+            if stat.S_ISREG(os.fstat(staged.fileno()).st_mode):
+                # A shared lock will do: NFS gives the other kind only for files that are open for writing.
+                lock(staged.fileno(), fcntl.LOCK_SH)
+                os.unlink(name, dir_fd=directory)
 
 
 def _sha256(fd: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import re
@@ -22,18 +23,22 @@ def staged_name() -> str:
 
 
 @contextlib.contextmanager
-def open_parent(root: str, output: str, *, make: bool = True) -> Iterator[int]:
+def open_parent(root: str, output: str) -> Iterator[int]:
     """Open the directory of an output, following no symlink below `root`: others may write to the volume.
 
-    Directories below `root` are made as needed. An absolute output's directory must exist. Raises OSError.
+    Directories below `root` are made as needed. An absolute output's directory must exist. Raises
+    RefreshFailed, which says what to do, for whatever the file system refuses here or in the block.
     """
     absolute = output.startswith("/")
-    with contextlib.ExitStack() as opened:
-        fd = os.open("/" if absolute else root, os.O_RDONLY | os.O_DIRECTORY)
-        opened.callback(os.close, fd)
-        for part in filter(None, os.path.dirname(output).split("/")):
-            fd = opened.enter_context(open_directory(part, fd, make=make and not absolute))
-        yield fd
+    try:
+        with contextlib.ExitStack() as opened:
+            fd = os.open("/" if absolute else root, os.O_RDONLY | os.O_DIRECTORY)
+            opened.callback(os.close, fd)
+            for part in filter(None, os.path.dirname(output).split("/")):
+                fd = opened.enter_context(open_directory(part, fd, make=not absolute))
+            yield fd
+    except OSError as error:
+        raise RefreshFailed(f"cannot write {output}: {_reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -68,13 +73,15 @@ def identity(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-@contextlib.contextmanager
-def explained(output: str) -> Iterator[None]:
-    """Turn the file system's errors into a failed refresh that says what to do."""
+def lock(fd: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Lock a file or directory; False: there are no locks here. Raises BlockingIOError if another has it."""
     try:
-        yield
-    except OSError as error:
-        raise RefreshFailed(f"cannot write {output}: {_reason(error)}") from error
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _reason(error: OSError) -> str:

@@ -13,8 +13,8 @@ from kubectl_sidecar.errors import NotFound, RefreshFailed, Stopping
 from kubectl_sidecar.kubectl.kubeconfig import DiscoveryCache
 from kubectl_sidecar.kubectl.stderr import failed_stages, failure, is_stale_discovery, said
 from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
-from kubectl_sidecar.publish.directory import OutputDirectory
-from kubectl_sidecar.publish.file import Output, OutputFile, Published
+from kubectl_sidecar.publish.directory import new_output
+from kubectl_sidecar.publish.file import Published
 from kubectl_sidecar.status.recorder import Recorder
 from kubectl_sidecar.task import Settings, Stage, Task
 from kubectl_sidecar.units import format_duration
@@ -61,7 +61,8 @@ class Refresher:
         self._task = task
         self._context = context
         self._stop = stop
-        self._output = _output(task, context.settings.output_dir)
+        root = context.settings.output_dir
+        self._output = new_output(root, task.output, task.mode, allow_empty=task.allow_empty)
         # The stages after a watched source, waiting for its next document.
         self._waiting: Pipeline | None = None
 
@@ -149,12 +150,6 @@ def check(stages: Sequence[Stage], ended: Ended, task: Task, context: Context) -
 def timed_out(task: Task) -> str:
     """Say that something of a task has taken too long."""
     return f"timed out after {format_duration(task.timeout)} (@timeout, --timeout)"
-
-
-def _output(task: Task, root: str) -> Output:
-    if task.output.endswith("/"):
-        return OutputDirectory(root, task.output, task.mode, allow_empty=task.allow_empty)
-    return OutputFile(root, task.output, task.mode)
 
 
 def _check_room(output: int, size: int) -> None:

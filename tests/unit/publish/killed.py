@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kubectl_sidecar.publish.directory import OutputDirectory, sweep_directories
+from kubectl_sidecar.publish.directory import OutputDirectory, sweep
 from tests.unit.publish.publishing import names, put
 
 Files = Mapping[str, str]
@@ -61,7 +61,7 @@ def start_again(root: Path, *allowed: Files) -> None:
     """What a kill left is whole, and clean after the next start."""
     left = published(root / "d")
     assert left in allowed, left
-    sweep_directories(str(root), ["d/"])
+    sweep(str(root), ["d/"])
     assert published(root / "d") == left
     assert_clean(root / "d")
 

@@ -48,7 +48,8 @@ HEAD = """
     import errno, logging, os, sys
     from pathlib import Path
     from kubectl_sidecar.errors import RefreshFailed
-    from kubectl_sidecar.publish.file import OutputFile, sweep
+    from kubectl_sidecar.publish.directory import OutputDirectory, sweep
+    from kubectl_sidecar.publish.file import OutputFile
     from tests.unit.process.seccomp import refuse
     from tests.unit.publish.inotify import watching
     from tests.unit.publish.publishing import STAGED, mode, names, publish, put

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from kubectl_sidecar.errors import RefreshFailed
-from kubectl_sidecar.publish.directory import OutputDirectory, sweep_directories
+from kubectl_sidecar.publish.directory import OutputDirectory, sweep
 from kubectl_sidecar.publish.file import Published
 from tests.unit.publish.inotify import watching
 from tests.unit.publish.publishing import identity, isolated, mode, names, put
@@ -155,7 +155,7 @@ def test_after_a_start_what_is_there_already_is_read_once_and_not_written(volume
     write(directory(volume), FILES)
     before = everything(volume)
     output = directory(volume)
-    sweep_directories(str(volume), ["d/"])
+    sweep(str(volume), ["d/"])
     assert not write(output, FILES).changed
     with watching(volume, volume / "d", volume / "d/..data") as watcher:
         assert not write(output, FILES).changed
@@ -397,7 +397,7 @@ def test_files_of_others_are_never_touched(tmp_path: Path) -> None:
     output = directory(tmp_path)
     for files in (FILES, {"c": ""}, FILES):
         write(output, files)
-        sweep_directories(str(tmp_path), ["d/"])
+        sweep(str(tmp_path), ["d/"])
     output.remove()
     assert everything(path) == before
 
@@ -412,7 +412,7 @@ def test_a_directory_that_is_a_symlink_or_a_file_is_an_error(tmp_path: Path) -> 
         output = directory(volume, f"{name}/")
         said = f"cannot write {name}/: {name} is a symlink or a file, where a directory was expected"
         assert refusal(output, FILES) == said
-        sweep_directories(str(volume), [f"{name}/"])
+        sweep(str(volume), [f"{name}/"])
     assert names(outside) == []
 
 
@@ -428,11 +428,11 @@ def test_nothing_is_read_or_written_through_planted_symlinks(tmp_path: Path) -> 
     generation.symlink_to(outside)
     before = everything(outside)
     with watching(outside) as watcher:
-        sweep_directories(str(tmp_path / "volume"), ["d/"])
+        sweep(str(tmp_path / "volume"), ["d/"])
         assert write(directory(tmp_path / "volume"), FILES).changed
         (path / "..data").unlink()
         (path / "..data").symlink_to(outside)
-        sweep_directories(str(tmp_path / "volume"), ["d/"])
+        sweep(str(tmp_path / "volume"), ["d/"])
         assert write(directory(tmp_path / "volume"), FILES).changed
         for planted in ("0" * 16, "1" * 16):
             (path / f"..kubectl-sidecar-{planted}").symlink_to(outside)
@@ -475,7 +475,7 @@ def test_the_sweep_takes_what_a_killed_process_left_and_nothing_else(tmp_path: P
     (tmp_path / "e" / left.name).mkdir()
     (tmp_path / "e/..data").symlink_to("..elsewhere")
     (tmp_path / left.name).mkdir()
-    sweep_directories(str(tmp_path), ["d", "d/", "e/", "missing/"])
+    sweep(str(tmp_path), ["d", "d/", "e/", "missing/"])
     (tmp_path / left.name).rmdir()
     (path / "theirs").unlink()
     assert {each: of for each, of in everything(tmp_path).items() if each in before} == before | {
@@ -489,7 +489,7 @@ def test_before_the_first_publication_all_that_is_left_is_swept(tmp_path: Path) 
     path = tmp_path / "d"
     (path / f"..kubectl-sidecar-{'0' * 16}").mkdir(parents=True)
     (path / "half").symlink_to("..data/half")
-    sweep_directories(str(tmp_path), ["d/"])
+    sweep(str(tmp_path), ["d/"])
     assert names(path) == []
 
 
@@ -524,7 +524,7 @@ def test_two_kubectl_sidecars_do_not_work_in_it_at_once(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         said = "cannot write d/: another kubectl-sidecar is at work in it just now"
         assert refusal(output, {"c": ""}) == said
-        sweep_directories(str(tmp_path), ["d/"])
+        sweep(str(tmp_path), ["d/"])
         assert left.exists()
         assert not write(output, FILES).changed
     finally:
@@ -538,8 +538,6 @@ def test_the_lock_is_given_back_though_a_stage_that_is_being_started_has_a_copy(
         "true",
         """
         import fcntl
-        from kubectl_sidecar.publish.directory import OutputDirectory
-
         copies, flock = [], fcntl.flock
 
         def copy_first(fd, flags):
@@ -560,13 +558,11 @@ def test_without_locks_syncs_and_modes_everything_else_works(tmp_path: Path, cod
     said = isolated(
         "true",
         f"""
-        from kubectl_sidecar.publish.directory import OutputDirectory, sweep_directories
-
         refuse(flock=errno.{code})
         refuse(fsync=errno.EINVAL)
         refuse(fchmod=errno.EPERM)
         os.umask(0o022)
-        sweep_directories(str(root), ["d/"])
+        sweep(str(root), ["d/"])
         output = OutputDirectory(str(root), "d/", 0o600)
         texts = b'{{"a": "1", "b": ""}}', b'{{"a": "2"}}', b'{{"a": "2"}}'
         print([put(output, text).changed for text in texts])
@@ -583,8 +579,6 @@ def test_a_disk_that_fails_when_it_is_synced_changes_nothing(tmp_path: Path) -> 
     said = isolated(
         "true",
         """
-        from kubectl_sidecar.publish.directory import OutputDirectory
-
         refuse(fsync=errno.EIO)
         try:
             put(OutputDirectory(str(root), "d/", 0o644), b'{"a.json": "new", "c": "new"}')
@@ -599,8 +593,6 @@ def test_a_disk_that_fails_when_it_is_synced_changes_nothing(tmp_path: Path) -> 
 
 # As much as can be had of a volume, and then one step less, down to nothing: each step fails at another call.
 FULL = """
-    from kubectl_sidecar.publish.directory import OutputDirectory
-
     def everything():
         return {path: (path.lstat().st_ino, path.lstat().st_ctime_ns) for path in sorted(root.rglob("*"))}
 
@@ -651,9 +643,7 @@ def test_a_volume_that_is_mounted_read_only_is_an_error_with_a_way_out(tmp_path:
     said = isolated(
         'mount --bind "$DIR" "$DIR"; mount -o remount,bind,ro "$DIR"',
         """
-        from kubectl_sidecar.publish.directory import OutputDirectory, sweep_directories
-
-        sweep_directories(str(root), ["d/"])
+        sweep(str(root), ["d/"])
         for text in (b'{"a.json": "{}\\\\n", "b": "text"}', b'{"b": ""}'):
             try:
                 print(put(OutputDirectory(str(root), "d/", 0o644), text).changed)

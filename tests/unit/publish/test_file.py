@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from kubectl_sidecar.errors import RefreshFailed
-from kubectl_sidecar.publish.file import OutputFile, Published, sweep
+from kubectl_sidecar.publish.directory import sweep
+from kubectl_sidecar.publish.file import OutputFile, Published
 from tests.harness.waiting import wait_until
 from tests.unit.process.running import shell, started
 from tests.unit.publish.inotify import watching
