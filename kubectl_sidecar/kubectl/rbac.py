@@ -27,57 +27,54 @@ _METRICS = dict.fromkeys(("pod", "pods", "po"), "pods") | dict.fromkeys(("node",
 # By the rules of the API server, and of fields.ParseSelector.
 _SELECTED_NAME = re.compile(r"(?:^|(?<!\\),)metadata\.name==?((?:[^,\\=!]|\\.)+)(?=,|$)")
 _ON_NAMESPACES = ("status", "finalize")
-_VERSION = re.compile(r"v\d\w*\.(.*)")
+_VERSION = re.compile(r"^v\d\w*\.")
 _UNSET = re.compile(r"\0(?:\w+|\{\w+\})")
 
 
+@dataclass(frozen=True, slots=True)
 class Types:
     """The types of objects that a server knows."""
 
-    def __init__(self, resources: Sequence[Mapping[str, Any]], otherwise: str) -> None:
-        """Take the items of `kubectl api-resources -o json`, in kubectl's order of preference.
-
-        `otherwise` says of a type that is not among them what is wrong with it.
-        """
-        self._resources = resources
-        self.otherwise = otherwise
+    # The items of `kubectl api-resources -o json`, in kubectl's order of preference.
+    resources: Sequence[Mapping[str, Any]]
+    # Says of a type that is not among them what is wrong with it.
+    otherwise: str
 
     def find(self, word: str) -> Sequence[Mapping[str, Any]]:
         """Return what kubectl takes a word for: a type, or all of a category; raises LookupError."""
         name, _, group = word.partition(".")
-        versioned = _VERSION.fullmatch(group)
-        groups = {group, versioned[1] if versioned else group}
+        groups = {group, _VERSION.sub("", group)}
         tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
             lambda it: name.lower() in (it["name"], it["singularName"] or it["kind"].lower()),
             lambda it: name in it.get("shortNames", ()),
             lambda it: name == it["kind"],
         )
-        if category := [it for it in self._resources if word in it.get("categories", ())]:
+        if category := [it for it in self.resources if word in it.get("categories", ())]:
             return category
         for test in tests:
-            named = [it for it in self._resources if test(it)]
+            named = [it for it in self.resources if test(it)]
             exact = [it for it in named if not group or it.get("group", "") in groups]
             if found := exact or [it for it in named if it.get("group", "").startswith(group)]:
                 return found[:1]
         raise LookupError(word)
 
 
+# From the flags -f, -k and -R to each object's KIND.VERSION.GROUP, namespace and name; raises ValueError.
 ReadFiles = Callable[[Sequence[str]], Iterable[tuple[str, str, str]]]
-"""From the flags -f, -k and -R to each object's KIND.VERSION.GROUP, namespace and name; raises ValueError."""
 
 
 @dataclass(slots=True)
 class Needs:
     """What a task needs."""
 
+    # Each for one verb of one resource, and one name at most.
     rules: set[Rule] = field(default_factory=set)
-    """Each for one verb of one resource, and one name at most."""
+    # What was taken for variables that are not set.
     notes: list[str] = field(default_factory=list)
-    """What was taken for variables that are not set."""
+    # Which stages may need more, and why that is not known.
     unknown: list[str] = field(default_factory=list)
-    """Which stages may need more, and why that is not known."""
+    # Types of objects that there are not.
     problems: list[Problem] = field(default_factory=list)
-    """Types of objects that there are not."""
 
 
 def needs(task: Task, types: Types, namespace: str, read_files: ReadFiles) -> Needs:
@@ -185,14 +182,12 @@ class _Reader:
         self, get: Get, it: Mapping[str, Any], requests: Iterable[tuple[str, str]], namespace: str = ""
     ) -> None:
         """Add what is asked of a type: verbs, each with a name or none."""
-        if it["namespaced"] and not get.is_on("all-namespaces"):
-            namespace = self._place(namespace or get.flags.get("namespace", ""))
-        else:
-            namespace = ""
+        everywhere = not it["namespaced"] or get.is_on("all-namespaces")
+        place = "" if everywhere else self._place(namespace or get.flags.get("namespace", ""))
         subresource = _fixed(get.flags.get("subresource", ""))
         resource = it["name"] + f"/{subresource}" * bool(subresource)
         for verb, name in requests:
-            self._allow(namespace, it.get("group", ""), resource, verb, name)
+            self._allow(place, it.get("group", ""), resource, verb, name)
 
     def _raw(self, raw: str) -> None:
         """Read a path as the API server does."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+# In place of a group: what is asked for are no objects, but paths of the API server such as /metrics.
 PATHS = "/"
-"""In place of a group: what is asked for are no objects, but paths of the API server such as /metrics."""
 
 
 class Rule(NamedTuple):
     """What an account may do."""
 
+    # Where; empty: everywhere, which takes a ClusterRole.
     namespace: str
-    """Where; empty: everywhere, which takes a ClusterRole."""
     group: str
+    # In the plural, `pods` or `pods/log`; or paths.
     resources: tuple[str, ...]
-    """In the plural, `pods` or `pods/log`; or paths."""
+    # Of the objects; none: whatever they are called.
     names: tuple[str, ...]
-    """Of the objects; none: whatever they are called."""
     verbs: tuple[str, ...]
 
     def __str__(self) -> str:

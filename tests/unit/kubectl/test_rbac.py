@@ -46,7 +46,7 @@ def files(flags: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 @pytest.fixture(scope="module")
 def types() -> Types:
     built_in = built_in_types()
-    return Types([*built_in._resources, *WIDGETS], built_in.otherwise)  # noqa: SLF001
+    return Types([*built_in.resources, *WIDGETS], built_in.otherwise)
 
 
 @pytest.fixture
