@@ -15,25 +15,24 @@ _FACTORS = {"": 1, "k": 10**3, "Ki": 2**10, "M": 10**6, "Mi": 2**20, "G": 10**9,
 _MODE = r"0*(?:0o)?([0-7]{3})"
 
 
-def quoted(text: str) -> str:
-    """Show a word inside a message."""
-    from kubectl_sidecar import errors  # probes read a duration, and pay for whatever is imported
+def _wrong(text: str, what: str) -> ValueError:
+    from kubectl_sidecar.errors import quoted  # probes read a duration, and pay for whatever is imported
 
-    return errors.quoted(text)
+    return ValueError(f"{quoted(text)} {what}")
 
 
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration as Go and Kubernetes write it, above 0; raises ValueError."""
     short = len(text) <= _MOST_CHARACTERS
     if short and re.fullmatch(r"[0-9]*\.?[0-9]+", text):
-        raise ValueError(f"{quoted(text)} has no unit; write {text}s")
+        raise _wrong(text, f"has no unit; write {text}s")
     if not short or not re.fullmatch(f"({_PART})+", text):
-        raise ValueError(f"{quoted(text)} is no duration; write one such as 30s, 1m30s or 500ms")
+        raise _wrong(text, "is no duration; write one such as 30s, 1m30s or 500ms")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, text))
     if seconds > _LONGEST:
-        raise ValueError(f"{quoted(text)} is longer than 100 years; write a duration such as 30s")
+        raise _wrong(text, "is longer than 100 years; write a duration such as 30s")
     if not seconds:
-        raise ValueError(f"{quoted(text)} is no time at all; write a duration such as 30s")
+        raise _wrong(text, "is no time at all; write a duration such as 30s")
     return seconds
 
 
@@ -53,14 +52,14 @@ def format_duration(seconds: float) -> str:
 def parse_size(text: str) -> int:
     """Return the bytes of a Kubernetes quantity such as 16Mi, above 0; raises ValueError."""
     if not (match := re.fullmatch(_SIZE, text)) or not int(match[1]):
-        raise ValueError(f"{quoted(text)} is no size; write one such as 16Mi or 500k")
+        raise _wrong(text, "is no size; write one such as 16Mi or 500k")
     return int(match[1]) * _FACTORS[match[2]]
 
 
 def parse_mode(text: str) -> int:
     """Return the permission bits of 640, 0640, 00640 or 0o640; raises ValueError."""
     if not (match := re.fullmatch(_MODE, text)):
-        raise ValueError(f"{quoted(text)} is no file mode; write three octal digits such as 0644")
+        raise _wrong(text, "is no file mode; write three octal digits such as 0644")
     return int(match[1], 8)
 
 
@@ -79,7 +78,7 @@ def parse_address(text: str) -> tuple[str, int]:
             socket.inet_pton(socket.AF_INET6 if match[1] else socket.AF_INET, match[1] or match[2])
     except OSError:
         ways = "127.0.0.1:8080, [::1]:8080, or :8080 for all addresses"
-        raise ValueError(f"{quoted(text)} is no IP address and port; write ones such as {ways}") from None
+        raise _wrong(text, f"is no IP address and port; write ones such as {ways}") from None
     return match[1] or match[2], int(match[3])
 
 
@@ -91,5 +90,5 @@ def format_address(address: str, port: int) -> str:
 def parse_count(text: str) -> int:
     """Return a whole number above 0; raises ValueError."""
     if not text.isascii() or not text.isdigit() or not int(text[:18]):
-        raise ValueError(f"{quoted(text)} is not a whole number above 0")
+        raise _wrong(text, "is not a whole number above 0")
     return int(text[:18])
