@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 from kubectl_sidecar.errors import Problem, quoted, visible
 from kubectl_sidecar.task import Stage
@@ -23,18 +24,15 @@ _ABOUT_INPUT = ("jq: error: Could not open", "jq: Bad JSON in --")
 
 def check_programs(stages: Iterable[Stage], path: str | None, probe: Probe) -> Iterator[Problem]:
     """Yield what is wrong with the programs; `path` is PATH. jq is asked once for equal stages."""
-    complaints: dict[tuple[str, ...], str] = {}
+    complaint_of = cache(lambda argv: _complaint(*probe(argv)))
     for stage in stages:
         program = stage.argv[0]
         if wrong := _wrong_program(program, path):
             is_secret = stage.expanded and program not in stage.where.text
             yield Problem(stage.where, f"{'this program' if is_secret else quoted(program)}{wrong}")
-        elif os.path.basename(program) == "jq":
-            if stage.argv not in complaints:
-                complaints[stage.argv] = _complaint(*probe(stage.argv))
-            if complaint := complaints[stage.argv]:
-                hidden = "its words hold values of the environment, so what it said is not shown"
-                yield Problem(stage.where, f"jq refuses this: {hidden if stage.expanded else complaint}")
+        elif os.path.basename(program) == "jq" and (complaint := complaint_of(stage.argv)):
+            hidden = "its words hold values of the environment, so what it said is not shown"
+            yield Problem(stage.where, f"jq refuses this: {hidden if stage.expanded else complaint}")
 
 
 def _wrong_program(program: str, path: str | None) -> str:
