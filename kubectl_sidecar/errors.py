@@ -10,8 +10,10 @@ Stopping              the work is to end; no failure, and no Exception that a re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 _SHOWN = 160
 _QUOTED = 60
@@ -53,6 +55,18 @@ class Position:
         return visible(self.file) + place
 
 
+def positions(text: str, file: str) -> Callable[[int], Position]:
+    """Return what tells where the character at an offset of a text stands in its file."""
+    lines = text.split("\n")
+    starts = [0, *accumulate(len(line) + 1 for line in lines)]
+
+    def at(offset: int) -> Position:
+        row = bisect_right(starts, min(offset, len(text))) - 1
+        return Position(file, row + 1, offset - starts[row] + 1, lines[row])
+
+    return at
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong with the input: where, and what was expected, what came, how out of it."""
@@ -65,17 +79,16 @@ class Problem:
         message = f"{self.where}: {self.text}"
         if not self.where.column:
             return message
+        line, place = self.where.text, self.where.column - 1
         # Of a long line the part around the place is shown.
-        line, start = self.where.text, 0
-        if len(line) > _SHOWN:
-            start = max(0, min(self.where.column - 1 - _SHOWN // 2, len(line) - _SHOWN))
+        start = max(0, min(place - _SHOWN // 2, len(line) - _SHOWN))
         shown = visible(line[start : start + _SHOWN])
-        shown = "…" * bool(start) + shown[bool(start) :]
+        if start:
+            shown = "…" + shown[1:]
         if start + _SHOWN < len(line):
             shown = shown[:-1] + "…"
         # Tabs are kept in the padding, so that the caret stands under its character at any tab width.
-        before = shown[: self.where.column - 1 - start]
-        padding = "".join("\t" if character == "\t" else " " for character in before)
+        padding = re.sub(r"[^\t]", " ", shown[: place - start])
         return f"{message}\n    {shown}\n    {padding}^"
 
 

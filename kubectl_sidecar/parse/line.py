@@ -12,7 +12,7 @@ from typing import Any
 
 from kubectl_sidecar.errors import Position, Problem, quoted, visible
 from kubectl_sidecar.parse.programs import BUILTIN
-from kubectl_sidecar.parse.shell import BASH, Fault, Reader, Token, written
+from kubectl_sidecar.parse.shell import BASH, Fault, Reader, Token, faults, written
 from kubectl_sidecar.task import HOOK_OUTPUT, Hook, Stage, Task, WatchPlan
 from kubectl_sidecar.units import parse_duration, parse_mode
 from kubectl_sidecar.watch.plan import plan
@@ -29,7 +29,7 @@ _COMPUTING = ("command", "backtick")
 _FOR_BASH = BASH - {"left", "blanks", "empty"}
 _TWICE = "put the pipeline in single quotes: its own variables are expanded when it is read"
 
-# What is said about a task, by the names of OPTIONS and SWITCHES.
+# What is said about a task, by the names of OPTIONS.
 Options = dict[str, Any]
 # Normalised, and where it is written.
 Output = tuple[str, Position]
@@ -44,17 +44,28 @@ def parse_on_missing(text: str) -> str:
     return text
 
 
-# For each option with a value: how it is read, and what it is.
+def parse_switch(text: str) -> bool:
+    """Return what YAML 1.1 reads; raises ValueError."""
+    if text.lower() not in ("true", "yes", "on", "false", "no", "off"):
+        raise ValueError(f"{quoted(text)} is neither true nor false; write one of them")
+    return text.lower() in ("true", "yes", "on")
+
+
+# For each option: how its value is read, and what it is.
 OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     "every": (parse_duration, "a duration such as 30s"),
     "timeout": (parse_duration, "a duration such as 30s"),
     "mode": (parse_mode, "a file mode such as 0644"),
     "on_missing": (parse_on_missing, "keep or remove"),
-    # Which of them it is, LineParser.hook finds out.
+    # Which of them it is, read_hook finds out.
     "on_change": (str, "a URL or a pipeline"),
+    "watch": (parse_switch, "true or false"),
+    "optional": (parse_switch, "true or false"),
+    "allow_empty": (parse_switch, "true or false"),
 }
+# As directives they have no value.
 SWITCHES = ("watch", "optional", "allow_empty")
-_DIRECTIVES = {"@" + name.replace("_", "-"): name for name in (*OPTIONS, *SWITCHES)}
+_DIRECTIVES = {"@" + name.replace("_", "-"): name for name in OPTIONS}
 
 
 @dataclass(slots=True)
@@ -68,30 +79,32 @@ class Findings:
     stages: list[Stage] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
 
+    def find(self, where: Position, text: str) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(where, text))
+
 
 class LineParser:
     """Reads a text of task lines; the tasks and whatever is wrong with them go to the findings."""
 
-    def __init__(
-        self, text: str, at: Callable[[int], Position], findings: Findings, defaults: Options
-    ) -> None:
+    def __init__(self, text: str, at: Callable[[int], Position], findings: Findings) -> None:
         """`at` tells where the character at an offset of the text stands."""
         self._text = text
         self._at = at
         self._findings = findings
-        self._defaults = defaults
         self.lines = list(Reader(text, findings.environ, allow_unset=findings.allow_unset).lines())
 
-    def parse(self, line: list[Token], said: Options) -> None:
+    def parse(self, line: list[Token], defaults: Options, said: Options) -> None:
         """Add the task of the line to the findings; `said` is what other keys say in YAML."""
         known = len(self._findings.problems)
-        options, rest = self._directives(line, said)
-        directives = line[: len(line) - len(rest)]
+        own, rest = self._directives(line, said)
+        options = defaults | own
+        loops = [token for token in rest if token.kind == "loop"]
         if not rest:
             self._find(line[-1], "expected a pipeline after the directives, in the same line", after=True)
-        loops = [token for token in rest if token.kind == "loop"]
-        if not rest or loops or rest[-1].kind == "unclosed":
-            self._report(loops or rest, _AS_A_STAGE)
+            return
+        if loops or rest[-1].kind == "unclosed":
+            self._report(faults(loops or rest), _AS_A_STAGE)
             return
         if BUILTIN.fullmatch(rest[0].value) and not any(token.kind for token in rest):
             text = f"{quoted(rest[0].value)} is a command of a shell and makes no output; leave this line out"
@@ -100,120 +113,87 @@ class LineParser:
         body = rest[:-1] if rest[-1].kind == "join" else rest  # a ; at the end
         is_joined = rest[0].bare in ("!", "time") or any(token.kind == "join" for token in body)
         target, output = self._output(rest, is_joined=is_joined)
-        self._report([target] if target else [], _NOT_COMPUTED)
         parts = _split([token for token in body if token is not target])
-        way_out = "bash cannot be watched: leave @watch out"
-        if not options["watch"] or not (is_joined or _needs_bash(parts[0][1])):
-            way_out = _with_bash(directives, parts, target if output else None, is_joined)
-        self._report([token for token in rest if token is not target], way_out, is_joined=is_joined)
-        ends = [*(operator for operator, _ in parts[1:]), target]
-        stages = [self._stage(part, end, is_joined) for (_, part), end in zip(parts, ends, strict=True)]
+        if wrong := faults(token for token in rest if token is not target):
+            way_out = "bash cannot be watched: leave @watch out"
+            if not options["watch"] or not (is_joined or _needs_bash(parts[0][1])):
+                directives = line[: len(line) - len(rest)]
+                way_out = _with_bash(directives, parts, target if output else None, is_joined)
+            self._report(wrong, way_out, script=written(rest) if is_joined else "")
+        stages = self._stages(parts, target, is_joined)
         sound = [stage for stage in stages if stage]
-        watch = self._plan(sound) if options["watch"] and stages[0] else None
+        watch = self._plan(sound) if options.pop("watch") and stages[0] else None
         if output and len(self._findings.problems) == known and len(sound) == len(stages):
-            every = options["every"] or (600.0 if watch else 30.0)
-            names = ("timeout", "mode", "on_missing", "on_change", "allow_empty")
-            common = {name: options[name] for name in names}
-            common |= {
-                "where": sound[0].where,
-                "output_where": output[1],
-                "required": not options["optional"],
-            }
-            self._findings.tasks.append(Task(tuple(sound), output[0], every, watch=watch, **common))
+            options["every"] = options["every"] or (600.0 if watch else 30.0)
+            options["required"] = not options.pop("optional")
+            path, where = output
+            task = Task(tuple(sound), path, watch=watch, where=sound[0].where, output_where=where, **options)
+            self._findings.tasks.append(task)
 
     def _find(self, token: Token, text: str, *, after: bool = False) -> None:
-        where = self._at(token.start + (len(token.source) if after else 0))
-        self._findings.problems.append(Problem(where, text))
+        self._findings.find(self._at(token.start + (len(token.source) if after else 0)), text)
 
     def _directives(self, line: list[Token], said: Options) -> tuple[Options, list[Token]]:
-        """Return what holds for the task, and what stands behind its directives."""
+        """Return what is said of the task, and what stands behind its directives."""
         own, rest = dict(said), line[::-1]
         while rest and rest[-1].bare.startswith("@"):
             token = rest.pop()
-            self._report([token], _NOT_COMPUTED)
+            self._report(token.faults, _NOT_COMPUTED)
             name = _DIRECTIVES.get(token.value, "")
-            if not name:
+            if name in own:
+                self._find(token, f"{token.value} came before in this task; leave one of them out")
+            if name:
+                own[name] = True if name in SWITCHES else self._argument(name, token, rest)
+            else:
                 text = f"{quoted(token.source)} is no directive; there are {', '.join(_DIRECTIVES)}"
                 self._find(token, text)
-            elif name in own:
-                self._find(token, f"{token.value} came before in this task; leave one of them out")
-            own[name] = True
-            if name in OPTIONS and rest and not rest[-1].kind:
-                own[name] = self._argument(token.value, rest.pop(), *OPTIONS[name])
-            elif name in OPTIONS:
-                self._find(token, f"expected {OPTIONS[name][1]} after {token.value}", after=True)
-        return self._defaults | own, rest[::-1]
+        return own, rest[::-1]
 
-    def _argument(self, directive: str, word: Token, read: Callable[[str], object], what: str) -> object:
-        is_hook = directive == "@on-change"
-        self._report([word], _TWICE if is_hook else _NOT_COMPUTED)
-        if is_hook and not word.faults:
-            inner = LineParser(word.value, lambda _: self._at(word.start), self._findings, {})
-            return inner.hook(expanded=word.expanded, unset=word.unset)
+    def _argument(self, name: str, directive: Token, rest: list[Token]) -> object:
+        """Take the value of a directive from what follows it, which is in reverse order."""
+        read, what = OPTIONS[name]
+        if not rest or rest[-1].kind:
+            self._find(directive, f"expected {what} after {directive.value}", after=True)
+            return None
+        word, is_hook = rest.pop(), name == "on_change"
+        self._report(word.faults, _TWICE if is_hook else _NOT_COMPUTED)
+        if word.faults or (word.unset and not is_hook):
+            return None
+        if is_hook:
+            where = self._at(word.start)
+            return read_hook(word.value, where, self._findings, expanded=word.expanded, unset=word.unset)
         try:
-            return None if word.faults or word.unset else read(word.value)
+            return read(word.value)
         except ValueError as error:
             # The environment may hold secrets: show how the word was written, not what it became.
             text = f"the value of {quoted(word.source)} is not {what}" if word.expanded else str(error)
-            self._find(word, f"{directive}: {text}")
+            self._find(word, f"{directive.value}: {text}")
             return None
 
-    def hook(self, *, expanded: bool = False, unset: bool = False) -> Hook | None:
-        """Return what the text means behind @on-change; what is wrong with it goes to the findings.
-
-        `expanded`, `unset`: whether it holds the value of a variable, or a variable that is not set.
-        """
-        problems = self._findings.problems
-        known, wrong = len(problems), ""
-        if _URL.match(self._text):
-            hook = Hook(url=self._text, expanded=expanded)
-            wrong = "" if unset else _wrong_url(self._text)
-        elif unset:
-            return None  # it may be a URL
-        elif expanded:
-            wrong = f"this is no URL; {_TWICE}"
-        elif _LIKE_A_URL.match(self._text):
-            wrong = "expected http:// or https:// at the beginning of a URL"
-        else:
-            hook = Hook(tuple(self._hook_stages()))
-        if wrong:
-            problems.append(Problem(self._at(0), wrong))
-        problems[known:] = [replace(one, text=f"@on-change: {one.text}") for one in problems[known:]]
-        return hook if len(problems) == known else None
-
-    def _hook_stages(self) -> list[Stage]:
+    def hook_stages(self) -> list[Stage]:
+        """Return the stages of a text that is one pipeline without an output."""
         if len(self.lines) != 1:
-            text = f"expected a URL or one pipeline, but {len(self.lines)} came"
-            self._findings.problems.append(Problem(self._at(0), text))
+            self._findings.find(self._at(0), f"expected a URL or one pipeline, but {len(self.lines)} came")
             return []
         (line,) = self.lines
         if line[0].bare.startswith("@"):
             self._find(line[0], "directives stand outside of it, before the task's own pipeline")
             return []
-        if self._report_of_hook(line):
-            # It means the same there as in sh.
-            stages = [Stage((*_BASH.split(), self._text), self._at(0))]
-            self._findings.stages += stages
-            return stages
-        parts = _split(line)
-        ends = [*(operator for operator, _ in parts[1:]), None]
-        found = [self._stage(part, end, False) for (_, part), end in zip(parts, ends, strict=True)]
-        return [stage for stage in found if stage]
-
-    def _report_of_hook(self, line: list[Token]) -> bool:
-        """Report what a hook cannot have; tell whether it is one for bash."""
         for token in line:
             if token.kind == "output":
                 self._find(token, f"what it writes is thrown away; leave {quoted(token.source)} out")
         if line[-1].kind == "pipe":
             self._find(line[-1], "expected a command after |")
-        faults = [fault for token in line for fault in token.faults]
-        needs_bash = any(map(_is_for_bash, faults))
-        for fault in faults:
-            is_set = needs_bash and fault.unset and f"{fault.unset}=" in self._text
-            if not (_is_for_bash(fault) or is_set):
-                self._findings.problems.append(Problem(self._at(fault.at), fault.text))
-        return needs_bash
+        wrong = faults(line)
+        strange = [one for one in wrong if one.kind not in _FOR_BASH and one.unset != HOOK_OUTPUT]
+        needs_bash = len(strange) < len(wrong)
+        self._report(strange, "", script=self._text if needs_bash else "")
+        if not needs_bash:
+            return [stage for stage in self._stages(_split(line), None, False) if stage]
+        # It means the same there as in sh.
+        stage = Stage((*_BASH.split(), self._text), self._at(0))
+        self._findings.stages.append(stage)
+        return [stage]
 
     def _output(self, tokens: list[Token], *, is_joined: bool) -> tuple[Token | None, Output | None]:
         """Return the `> PATH` of the line, and the output if nothing is wrong with it."""
@@ -236,65 +216,84 @@ class LineParser:
                 return target, output
             except ValueError as error:
                 self._find(target, str(error))
+        self._report(target.faults, _NOT_COMPUTED)
         return target, None
 
-    def _report(self, tokens: list[Token], way_out: str, *, is_joined: bool = False) -> None:
-        """Report what is wrong with the tokens; `way_out` is for what only bash can do."""
-        line = written(tokens) if is_joined else ""
-        faults = [fault for token in tokens for fault in token.faults]
-        for fault in sorted(faults, key=lambda fault: fault.at):
-            if fault.unset and f"{fault.unset}=" in line:
+    def _report(self, wrong: list[Fault], way_out: str, *, script: str = "") -> None:
+        """Report what is wrong; `way_out` is for what only bash can do."""
+        for fault in sorted(wrong, key=lambda fault: fault.at):
+            if fault.unset and f"{fault.unset}=" in script:
                 continue  # bash will set it
-            is_bash = fault.kind in (_COMPUTING if way_out in (_NOT_COMPUTED, _TWICE) else BASH)
-            between = " " if fault.text.endswith("?") else "; "
-            text = f"{fault.text}{between}{way_out}" if is_bash else fault.text
-            self._findings.problems.append(Problem(self._at(fault.at), text))
-            if is_bash and way_out.startswith("ready to paste"):
-                way_out = "the line above does it"
+            text = fault.text
+            if way_out and fault.kind in (_COMPUTING if way_out in (_NOT_COMPUTED, _TWICE) else BASH):
+                text += (" " if text.endswith("?") else "; ") + way_out
+                if way_out.startswith("ready to paste"):
+                    way_out = "the line above does it"
+            self._findings.find(self._at(fault.at), text)
+
+    def _stages(self, parts: list[_Part], end: Token | None, is_joined: bool) -> list[Stage | None]:
+        """Return the stages, None for what is wrong; `end` is what follows the last one."""
+        ends = [*(operator for operator, _ in parts[1:]), end]
+        return [self._stage(part, end, is_joined) for (_, part), end in zip(parts, ends, strict=True)]
 
     def _stage(self, part: list[Token], following: Token | None, is_joined: bool) -> Stage | None:
-        """Return the stage that is followed by something; None if anything is wrong with it."""
         words = [token for token in part if not token.kind]
         if not words and following:
             hint = "; to go on in a new line, end the old one with |" if following.kind == "pipe" else ""
             self._find(following, f"expected a command before {quoted(following.source)}{hint}")
         if not words:
             return None
-        program, where = words[0], self._at(words[0].start)
-        faults = [fault for word in words for fault in word.faults]
-        is_sound = not faults and all(token.kind != "output" for token in part)
+        program, where, wrong = words[0], self._at(words[0].start), faults(words)
+        is_sound = not wrong and all(token.kind != "output" for token in part)
+        is_quiet = any(token.kind == "quiet" for token in part)
         unset = frozenset(number for number, word in enumerate(words) if word.unset)
-        # Of what bash is to join, its own commands are no programs.
-        is_known = (
-            not program.faults and not program.unset and not (is_joined and BUILTIN.fullmatch(program.value))
-        )
-        if is_known and (unset or not is_sound) and all(fault.unset for fault in faults):
-            # Whatever its other words will be: is there such a program?
-            self._findings.stages.append(Stage((program.value,), where, expanded=program.expanded))
-        if not is_sound:
-            return None
-        for word in takewhile(lambda word: word.value != "--", words):
-            if posixpath.basename(program.value) == "kubectl" and _WATCH_FLAG.fullmatch(word.value):
-                self._find(word, f"{quoted(word.source)} never ends; put @watch before the pipeline instead")
-                return None
-        argv = tuple(word.value for word in words)
-        is_expanded, is_quiet = any(word.expanded for word in words), any(t.kind == "quiet" for t in part)
+        argv, is_expanded = tuple(word.value for word in words), any(word.expanded for word in words)
         stage = Stage(argv, where, expanded=is_expanded, quiet=is_quiet, unset=unset)
-        if is_known and not unset:
-            self._findings.stages.append(stage)
-        return stage
+        # Of what bash is to join, its own commands are no programs.
+        is_built_in = is_joined and BUILTIN.fullmatch(program.value)
+        if all(fault.unset for fault in wrong) and not (program.faults or program.unset or is_built_in):
+            # Whatever its other words will be: is there such a program?
+            alone = Stage((program.value,), where, expanded=program.expanded)
+            self._findings.stages.append(stage if is_sound and not unset else alone)
+        flags = takewhile(lambda word: word.value != "--", words)
+        watching = [word for word in flags if _WATCH_FLAG.fullmatch(word.value)]
+        if is_sound and watching and posixpath.basename(program.value) == "kubectl":
+            text = f"{quoted(watching[0].source)} never ends; put @watch before the pipeline instead"
+            self._find(watching[0], text)
+            return None
+        return stage if is_sound else None
 
     def _plan(self, stages: list[Stage]) -> WatchPlan | None:
         try:
             return plan(stages)
         except ValueError as error:
-            self._findings.problems.append(Problem(stages[0].where, f"@watch: {error}"))
+            self._findings.find(stages[0].where, f"@watch: {error}")
             return None
 
 
-def _is_for_bash(fault: Fault) -> bool:
-    """Tell whether bash does for a hook what a task line cannot have."""
-    return fault.kind in _FOR_BASH or fault.unset == HOOK_OUTPUT
+def read_hook(
+    text: str, where: Position, findings: Findings, *, expanded: bool = False, unset: bool = False
+) -> Hook | None:
+    """Return what a text means behind @on-change; what is wrong with it goes to the findings.
+
+    `expanded`, `unset`: whether it holds the value of a variable, or a variable that is not set.
+    """
+    problems = findings.problems
+    known, wrong, hook = len(problems), "", Hook(url=text, expanded=expanded)
+    if _URL.match(text):
+        wrong = "" if unset else _wrong_url(text)
+    elif unset:
+        return None  # it may be a URL
+    elif expanded:
+        wrong = f"this is no URL; {_TWICE}"
+    elif _LIKE_A_URL.match(text):
+        wrong = "expected http:// or https:// at the beginning of a URL"
+    else:
+        hook = Hook(tuple(LineParser(text, lambda _: where, findings).hook_stages()))
+    if wrong:
+        findings.find(where, wrong)
+    problems[known:] = [replace(one, text=f"@on-change: {one.text}") for one in problems[known:]]
+    return hook if len(problems) == known else None
 
 
 def _wrong_url(url: str) -> str:
@@ -339,14 +338,14 @@ def _split(tokens: list[Token]) -> list[_Part]:
 
 
 def _needs_bash(part: list[Token]) -> bool:
-    return any(fault.kind in BASH for token in part for fault in token.faults)
+    return any(fault.kind in BASH for fault in faults(part))
 
 
 def _with_bash(directives: list[Token], parts: list[_Part], target: Token | None, is_joined: bool) -> str:
     """Write the line with bash around what only bash can do, if it can be written in a line."""
-    faults = [fault for _, part in parts for token in part for fault in token.faults]
+    wrong = [fault for _, part in parts for fault in faults(part)]
     is_whole = all(any(not token.kind for token in part) for _, part in parts)
-    if not (target and is_whole) or any(not (fault.kind in BASH or fault.unset) for fault in faults):
+    if not (target and is_whole) or any(not (fault.kind in BASH or fault.unset) for fault in wrong):
         return _AS_A_STAGE
     # A second output, or a descriptor before the output, would mean something else inside of bash.
     last = [token for token in parts[-1][1] if token.kind == "output" or token.start < target.start]
@@ -359,7 +358,7 @@ def _with_bash(directives: list[Token], parts: list[_Part], target: Token | None
     script = others + " ".join(texts[ends[-1] :] if ends else texts).removeprefix(" ")
     stages = (_BASH + shlex.quote(written(part)) if _needs_bash(part) else written(part) for _, part in parts)
     pipeline = _BASH + shlex.quote(script) if is_joined else " | ".join(stages)
-    line = " ".join(filter(None, [written(directives), pipeline, target.source]))
+    line = written([*directives, Token(0, pipeline), target])
     sides = " (either side's output counts)" if any(operator.source == "||" for operator, _ in parts) else ""
     is_printable = visible(line.replace("\n", " ")) == line.replace("\n", " ")
     return f"ready to paste{sides}: {line}" if is_printable else _AS_A_STAGE

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
-from operator import attrgetter
+from functools import cache
 
-from kubectl_sidecar.errors import InvalidInput, Position, Problem
-from kubectl_sidecar.parse.line import SWITCHES, Findings, LineParser, Output
+from kubectl_sidecar.errors import InvalidInput, Position, Problem, positions
+from kubectl_sidecar.parse.line import OPTIONS, SWITCHES, Findings, LineParser, Output
 from kubectl_sidecar.parse.programs import Probe, check_programs
-from kubectl_sidecar.parse.shell import positions
 from kubectl_sidecar.task import Settings, Task
 
 DEFAULT_FILE = "/etc/kubectl-sidecar/tasks"
@@ -25,7 +23,7 @@ class Loader:
         self._settings = settings
         self._environ = environ
         self._probe = probe
-        self._stdin: _Source | None = None
+        self._stdin = cache(lambda: _source("<stdin>", 0))
         self._loaded: list[_Source] = []
         self._seen: list[_Source] = []
 
@@ -48,9 +46,7 @@ class Loader:
 
     def _read(self) -> list[_Source]:
         files = self._settings.files or (() if self._settings.lines else (DEFAULT_FILE,))
-        if "-" in files and not self._stdin:
-            self._stdin = _read("<stdin>", 0)
-        read = [self._stdin if self._stdin and path == "-" else _read(path, path) for path in files]
+        read = [self._stdin() if path == "-" else _source(path, path) for path in files]
         return read + [(f"LINE {number}", line, "") for number, line in enumerate(self._settings.lines, 1)]
 
     def _parse(self) -> tuple[Task, ...]:
@@ -59,39 +55,42 @@ class Loader:
         for name, text, error in self._loaded:
             known = len(findings.problems) + len(findings.tasks)
             if error:
-                findings.problems.append(Problem(Position(name), f"cannot be read: {error}"))
+                findings.find(Position(name), f"cannot be read: {error}")
             else:
                 self._parse_text(name, text, findings)
             if known == len(findings.problems) + len(findings.tasks):
-                missing = "expected at least one task, but there is none"
-                findings.problems.append(Problem(Position(name), missing))
+                findings.find(Position(name), "expected at least one task, but there is none")
         findings.problems += check_programs(findings.stages, self._environ.get("PATH"), self._probe)
         findings.problems += _clashes(findings.outputs, settings.output_dir, settings.status_file)
         if findings.problems:
             order = {name: number for number, (name, _, _) in enumerate(self._loaded)}
-            at = attrgetter("where.line", "where.column")
-            raise InvalidInput(sorted(findings.problems, key=lambda one: (order[one.where.file], at(one))))
+
+            def place(one: Problem) -> tuple[int, int, int]:
+                return order[one.where.file], one.where.line, one.where.column
+
+            raise InvalidInput(sorted(findings.problems, key=place))
         return tuple(findings.tasks)
 
     def _parse_text(self, name: str, text: str, findings: Findings) -> None:
-        defaults = asdict(self._settings) | dict.fromkeys(SWITCHES, False) | {"on_change": None}
-        if name.endswith((".yaml", ".yml")):
+        # No flag is called like one of the other options.
+        defaults = {option: getattr(self._settings, option, None) for option in OPTIONS}
+        defaults |= dict.fromkeys(SWITCHES, False)
+        is_yaml = name.endswith((".yaml", ".yml"))
+        if "\r\n" in text and not is_yaml:
+            findings.find(Position(name), "the lines end in CR LF; save with LF line ends")
+        text = text.replace("\r\n", "\n")
+        if is_yaml:
             # PyYAML is 40 ms of every start and 1.5 MB; lines do without.
             from kubectl_sidecar.parse.yamlfile import YamlFile
 
-            YamlFile(text.replace("\r\n", "\n"), name, findings).parse(defaults)
+            YamlFile(text, name, findings, defaults).parse()
             return
-        if "\r\n" in text:
-            findings.problems.append(
-                Problem(Position(name), "the lines end in CR LF; save with LF line ends")
-            )
-            text = text.replace("\r\n", "\n")
-        parser = LineParser(text, positions(text, name), findings, defaults)
+        parser = LineParser(text, positions(text, name), findings)
         for line in parser.lines:
-            parser.parse(line, {})
+            parser.parse(line, defaults, {})
 
 
-def _read(name: str, file: str | int) -> _Source:
+def _source(name: str, file: str | int) -> _Source:
     """Read a file, or the descriptor of stdin."""
     try:
         # Not through sys.stdin, whose lock a thread that waits for input would hold at the program's end.
@@ -106,14 +105,14 @@ def _clashes(outputs: Iterable[Output], root: str, status_file: str | None) -> I
     """Yield the outputs that another one, or the status file, needs for itself."""
     taken = [(status_file, Position("--status-file"))] if status_file else []
     taken += [(posixpath.normpath(posixpath.join(root, path)), where) for path, where in outputs]
-    above = (0, "/", Position(""))
+    above, owner = ["/"], 0  # nothing is in there: it is no part of a path
     # Sorted by their parts, a directory stands before everything in it.
-    for number, (path, where) in sorted(enumerate(taken), key=lambda each: each[1][0].split("/")):
-        if not f"{path}/".startswith(f"{above[1]}/"):
-            above = (number, path, where)
+    for parts, number in sorted((path.split("/"), number) for number, (path, _) in enumerate(taken)):
+        if parts[: len(above)] != above:
+            above, owner = parts, number
             continue
-        (_, _, first), (_, _, second) = sorted((above, (number, path, where)), key=lambda each: each[0])
+        first, second = (taken[each][1] for each in sorted((owner, number)))
         text = f"this is the output of {first} as well; give it another path"
-        if path != above[1]:
+        if parts != above:
             text = f"one of this output and that of {first} is a directory of the other; move one"
         yield Problem(second, text)

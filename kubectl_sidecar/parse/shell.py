@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
 
-from kubectl_sidecar.errors import Position, quoted, visible
+from kubectl_sidecar.errors import quoted, visible
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]*+"
 _FD = rf"(?:[0-9]+|\{{{_NAME}\}})"
@@ -29,7 +28,7 @@ _OPERATORS = {
     "pipe": (r"\|", ""),
     "output": (r">(?!\()", ""),
 }
-# The same for each $, backtick or <( that is no variable, and for words.
+# The same for each $, backtick or <( that is no variable.
 _DOLLARS = {
     "left": (rf"\$\({_NAME}[\w.-]*\)", "Kubernetes left {} unexpanded; is {name} in the container's env?"),
     "parameter": (r"\$[0-9@*#?$!-]", "{} is a parameter of a script, and a task has none; use a variable"),
@@ -39,30 +38,21 @@ _DOLLARS = {
     "backtick": ("`", "a backtick runs a command, which needs a shell; write '`'"),
     "bash": (r"\$\[|\$(?=['\"])", "{} means something here in bash but not in sh; write '$'"),
 }
+# What is wrong with words.
 _WORDS = {
-    "language": ("", "{} is part of a shell's language; quote the word"),
-    "assignment": ("", "{} sets a variable of a shell; set it in the container's env"),
-    "tilde": ("", "~ is a home directory in a shell; write the path, or '~'"),
-    "braces": (
-        "",
-        "bash makes several words of these braces, sh does not; write the words or quote the braces",
-    ),
-    "bytes": ("", "{} holds a NUL, a byte that is not UTF-8 or a byte order mark; save it without"),
-    "directive": ("", "directives stand before the pipeline; move {} to the start of the line"),
-    "empty": ("", '{} is empty, and sh drops an empty unquoted word; give it a value, or put "…" around it'),
+    "language": "{} is part of a shell's language; quote the word",
+    "assignment": "{} sets a variable of a shell; set it in the container's env",
+    "tilde": "~ is a home directory in a shell; write the path, or '~'",
+    "braces": "bash makes several words of these braces, sh does not; write the words or quote the braces",
+    "bytes": "{} holds a NUL, a byte that is not UTF-8 or a byte order mark; save it without",
+    "directive": "directives stand before the pipeline; move {} to the start of the line",
+    "empty": '{} is empty, and sh drops an empty unquoted word; give it a value, or put "…" around it',
 }
-_REFUSED = _OPERATORS | _DOLLARS | _WORDS
+_PATTERNS = _OPERATORS | _DOLLARS
+_REFUSED = {kind: text for kind, (_, text) in _PATTERNS.items()} | _WORDS
+_BEYOND_BASH = {"split", "blank", "append", "here", "stray", "parameter", "bytes", "directive"}
 # What bash can do, and so that it can be written in a line.
-BASH = {*_REFUSED, "blanks"} - {
-    "split",
-    "blank",
-    "append",
-    "here",
-    "stray",
-    "parameter",
-    "bytes",
-    "directive",
-}
+BASH = {*_REFUSED, "blanks"} - _BEYOND_BASH
 _OPERATOR = re.compile("|".join(f"(?P<{kind}>{row[0]})" for kind, row in _OPERATORS.items()), re.ASCII)
 _DOLLAR = re.compile("|".join(f"(?P<{kind}>{row[0]})" for kind, row in _DOLLARS.items()), re.ASCII)
 # Where a command begins, a bare one of these begins a compound command, which ends with the other.
@@ -104,52 +94,41 @@ class Fault:
     unset: str = ""  # the variable that is not set
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Token:
     """A word, an operator, or `> PATH`."""
 
     start: int
-    source: str
+    source: str = ""
     kind: str = ""  # one of _OPERATORS; "newline" in a compound command; "loop"; "unclosed"; "" for a word
     value: str = ""  # what the program gets, or the path
     bare: str = ""  # what stands outside quotes, with \0 for each part that is quoted or expanded
     expanded: bool = False  # it holds the value of a variable, which no message may show
     unset: bool = False  # it holds a variable that is not set, as it is written, because that is allowed
-    faults: tuple[Fault, ...] = ()
+    faults: list[Fault] = field(default_factory=list)
 
-    def refused(self, kind: str, shown: str, at: int | None = None) -> Token:
-        """Return it with one more fault, which is where it starts or at an offset."""
-        return replace(self, faults=(*self.faults, _fault(self.start if at is None else at, kind, shown)))
-
-
-def _fault(at: int, kind: str, shown: str) -> Fault:
-    text = _REFUSED[kind][1].format(quoted(shown), name=shown[2:-1])
-    return Fault(at, text, kind)
+    def refuse(self, kind: str, shown: str, at: int | None = None) -> None:
+        """Note one more fault, which is where it starts or at an offset."""
+        text = _REFUSED[kind].format(quoted(shown), name=shown[2:-1])
+        self.faults.append(Fault(self.start if at is None else at, text, kind))
 
 
-def written(tokens: list[Token]) -> str:
+def written(tokens: Iterable[Token]) -> str:
     """Return the tokens as they were written, in one line."""
     return " ".join(token.source for token in tokens)
+
+
+def faults(tokens: Iterable[Token]) -> list[Fault]:
+    """Return what is wrong with the tokens."""
+    return [fault for token in tokens for fault in token.faults]
 
 
 class _Unclosed(Exception):
     """A quote or a bracket has no end; its arguments are its offset and what to say."""
 
 
-def positions(text: str, file: str) -> Callable[[int], Position]:
-    """Return what tells where the character at an offset of a text stands in its file."""
-    lines = text.split("\n")
-    starts = [0, *accumulate(len(line) + 1 for line in lines)]
-
-    def at(offset: int) -> Position:
-        row = bisect_right(starts, min(offset, len(text))) - 1
-        return Position(file, row + 1, offset - starts[row] + 1, lines[row])
-
-    return at
-
-
 class Reader:
-    """Reads lines of tokens from a text; what is wrong with the present word is collected in `_faults`."""
+    """Reads lines of tokens from a text."""
 
     def __init__(self, text: str, environ: Mapping[str, str], *, allow_unset: bool = False) -> None:
         """With `allow_unset` a variable that is not set is no fault."""
@@ -158,8 +137,6 @@ class Reader:
         self._allow_unset = allow_unset
         self._at = 0
         self._in_jq = False
-        self._faults: list[Fault] = []
-        self._expanded = self._unset = False
 
     def lines(self) -> Iterator[list[Token]]:
         """Yield the tokens of each logical line that has some; reading ends at what is never closed."""
@@ -170,7 +147,7 @@ class Reader:
                 self._read_line(tokens)
             except _Unclosed as error:
                 self._at = len(self._text)
-                tokens.append(Token(error.args[0], "", "unclosed", faults=(Fault(*error.args),)))
+                tokens.append(Token(error.args[0], kind="unclosed", faults=[Fault(*error.args)]))
             if tokens:
                 yield tokens
 
@@ -208,13 +185,13 @@ class Reader:
             self._pass_over(start, [")"])
         token = Token(start, self._text[start : self._at], "" if kind in ("group", "blank") else kind)
         if kind in ("output", "append", "read") or (kind == "fd" and operator[-1] in "<>&|"):
-            fault = Fault(self._at, f"expected a path after {operator}")
-            has_path = self._next() not in ("", "\n", *"|&;<>()")
-            path = self._word() if has_path else replace(token, source="", faults=(fault,))
-            is_output = kind in ("output", "append")
-            source = f"{'>' if is_output else operator} {path.source}"
-            token = replace(path, source=source, kind="output" if is_output else kind)
-        return token.refused(kind, operator, start) if _REFUSED[kind][1] else token
+            nothing = Token(start, faults=[Fault(self._at, f"expected a path after {operator}")])
+            token = nothing if self._next() in ("", "\n", *"|&;<>()") else self._word()
+            token.kind = "output" if kind == "append" else kind
+            token.source = f"{'>' if token.kind == 'output' else operator} {token.source}"
+        if _REFUSED[kind]:
+            token.refuse(kind, operator, start)
+        return token
 
     def _pass_over(self, opened: int, closing: list[str]) -> None:
         """Go to the end of a part that only bash can read; `closing` is what must come, last one first."""
@@ -229,74 +206,75 @@ class Reader:
                 closing.append(_CLOSING[bracket])
 
     def _word(self) -> Token:
-        start, values, bare, quotes, opened = self._at, list[str](), list[str](), False, -1
-        self._faults, self._expanded, self._unset = [], False, False
+        word, is_quoted, opened = Token(self._at), False, -1
+        values, bare = list[str](), list[str]()
         while found := (_OUTSIDE if opened < 0 else _IN_DOUBLE).match(self._text, self._at):
             kind, piece = found.lastgroup, found.group()
             self._at = found.end()
-            quotes |= kind in ("escape", "single", "double")
+            is_quoted |= kind in ("escape", "single", "double")
             if kind == "double":
                 opened = found.start() if opened < 0 else -1
             elif kind == "dollar":
-                values.append(self._dollar(found.start(), double=opened >= 0))
+                values.append(self._dollar(word, found.start(), double=opened >= 0))
             elif kind != "join":
                 values.append({"escape": piece[1:], "single": piece[1:-1]}.get(str(kind), piece))
             bare.append(piece if kind == "plain" and opened < 0 else "" if kind == "join" else "\0")
         if opened >= 0 or self._text[self._at : self._at + 1] in ("'", "\\"):
             place = opened if opened >= 0 else self._at
             raise _Unclosed(place, f"this {self._text[place]} is never closed")
-        value, source, faults = "".join(values), self._text[start : self._at], tuple(self._faults)
-        self._in_jq |= value.rpartition("/")[2] == "jq"
-        word = Token(start, source, "", value, "".join(bare), self._expanded, self._unset, faults)
-        return _checked(word if value or quotes or faults else word.refused("empty", source))
+        word.source, word.value, word.bare = self._text[word.start : self._at], "".join(values), "".join(bare)
+        self._in_jq |= word.value.rpartition("/")[2] == "jq"
+        if not (word.value or is_quoted or word.faults):
+            word.refuse("empty", word.source)
+        _check(word)
+        return word
 
-    def _dollar(self, start: int, *, double: bool) -> str:
+    def _dollar(self, word: Token, start: int, *, double: bool) -> str:
         """Return what a $, a backtick or a <( at `start` stands for."""
         if variable := _VARIABLE.match(self._text, start):
             self._at = variable.end()
-            return self._variable(variable, double=double)
+            return self._variable(word, variable, double=double)
         found = _DOLLAR.match(self._text, start)
         if not found or (double and found.group() == "$"):
             return "$"
         self._at, kind, shown = found.end(), str(found.lastgroup), found.group()
-        self._faults.append(_fault(start, kind, shown))
+        word.refuse(kind, shown, start)
         if kind in ("brace", "command", "backtick"):
             closing = {"brace": "}", "backtick": "`"}.get(kind, ")")
             self._pass_over(start, [closing] * max(1, shown.count("(")))
         return ""
 
-    def _variable(self, found: re.Match[str], *, double: bool) -> str:
+    def _variable(self, word: Token, found: re.Match[str], *, double: bool) -> str:
         name, at, value = found[1] or found[2], found.start(), self._environ.get(found[1] or found[2])
-        self._expanded |= bool(value)
+        word.expanded |= bool(value)
         value = value or found[3] if found[3] is not None else value
         if value is None and self._allow_unset:
-            self._unset = True
+            word.unset = True
             return found.group()
         if value is None:
             way_out = f"is it in the container's env? ${{{name}:-word}} gives a default"
             if double and self._in_jq:
                 way_out = "if it is a variable of jq, put the jq program in single quotes"
-            self._faults.append(Fault(at, f"${name} is not set; {way_out}", unset=name))
+            word.faults.append(Fault(at, f"${name} is not set; {way_out}", unset=name))
         elif _NOT_TEXT.search(value):
-            self._faults.append(Fault(at, f"the value of ${name} is not UTF-8 text; no program can take it"))
+            word.faults.append(Fault(at, f"the value of ${name} is not UTF-8 text; no program can take it"))
         elif not double and re.search("[ \t\n]", value):
             text = f"the value of {found.group()} holds blanks, of which sh makes several words"
             text += f'; write "{found.group()}", or a variable for each word'
-            self._faults.append(Fault(at, text, "blanks"))
+            word.faults.append(Fault(at, text, "blanks"))
         return value or ""
 
 
-def _checked(word: Token) -> Token:
-    """Return the word with what is wrong with its bare parts."""
+def _check(word: Token) -> None:
+    """Note what is wrong with the bare parts of a word."""
     if _NOT_TEXT.search(word.source):
-        word = word.refused("bytes", word.source)
+        word.refuse("bytes", word.source)
     if _TILDE.search(word.bare):
-        word = word.refused("tilde", word.source)
+        word.refuse("tilde", word.source)
     opened, closed = word.bare.find("{"), word.bare.rfind("}")
     has_comma = 0 <= opened < closed and "," in word.bare[opened:closed]
     if _SEQUENCE.search(word.bare) or (has_comma and not _PAIRS_WITHOUT_COMMA.fullmatch(word.bare)):
-        word = word.refused("braces", word.source)
-    return word
+        word.refuse("braces", word.source)
 
 
 def _begin_command(tokens: list[Token], compounds: list[tuple[int, str]]) -> None:
@@ -311,21 +289,23 @@ def _begin_command(tokens: list[Token], compounds: list[tuple[int, str]]) -> Non
         first, _ = compounds.pop()
         tokens[first:] = [_compound(tokens[first:])]
     elif _RESERVED.fullmatch(last.bare):
-        tokens[-1] = last.refused("language" if last.bare in ("!", "time", "[[") else "stray", last.source)
+        last.refuse("language" if last.bare in ("!", "time", "[[") else "stray", last.source)
     elif last.bare.startswith("@") and len(tokens) > 1:
-        tokens[-1] = last.refused("directive", last.source)
+        last.refuse("directive", last.source)
     elif _ASSIGNMENT.match(last.bare):
-        tokens[-1] = last.refused("assignment", last.source)
+        last.refuse("assignment", last.source)
 
 
 def _compound(tokens: list[Token]) -> Token:
     """Return one token for a compound command; a loop that only repeats a task is no part of a line."""
     word = Token(tokens[0].start, written(tokens))
     if tokens[0].bare not in ("while", "until") or all(token.bare != "sleep" for token in tokens):
-        return word.refused("language", tokens[0].source)
+        word.refuse("language", tokens[0].source)
+        return word
     commands = groupby(tokens, lambda token: token.source in (";", "\n"))
-    lines = [written(list(command)).removeprefix("do ") for is_end, command in commands if not is_end]
+    lines = [written(command).removeprefix("do ") for is_end, command in commands if not is_end]
     kept = [line for line in lines if not re.match(r"(?:while|until|sleep|done|do)\b", line)]
     text = "a task is repeated by itself; leave out while, sleep and done, and keep:"
     text += "".join(f"\n        {visible(line)}" for line in kept)
-    return replace(word, kind="loop", faults=(Fault(word.start, text),))
+    word.kind, word.faults = "loop", [Fault(word.start, text)]
+    return word

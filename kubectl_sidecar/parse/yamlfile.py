@@ -9,34 +9,34 @@ from dataclasses import replace
 
 import yaml
 
-from kubectl_sidecar.errors import Problem, quoted, visible
-from kubectl_sidecar.parse.line import OPTIONS, SWITCHES, Findings, LineParser, Options
-from kubectl_sidecar.parse.shell import positions
-from kubectl_sidecar.task import Hook
+from kubectl_sidecar.errors import positions, quoted, visible
+from kubectl_sidecar.parse.line import OPTIONS, Findings, LineParser, Options, read_hook
 
 _AS_BLOCK = "write the task as a block, - | or run: |"
-_KEYS = {re.sub("_(.)", lambda found: found[1].upper(), name): name for name in (*OPTIONS, *SWITCHES)}
+_KEYS = {re.sub("_(.)", lambda found: found[1].upper(), name): name for name in OPTIONS}
 _KINDS: dict[type, str] = {yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list"}
 _FILE_KEYS = ("tasks", *(key for key in _KEYS if key != "optional"))
+_TASK_KEYS = ("run", "output", *_KEYS)
 
 
 class YamlFile:
     """A YAML file of tasks; what is in it and what is wrong with it goes to the findings."""
 
-    def __init__(self, text: str, name: str, findings: Findings) -> None:
+    def __init__(self, text: str, name: str, findings: Findings, defaults: Options) -> None:
         self._text = text
         self._at = positions(text, name)
         self._findings = findings
+        self._defaults = defaults
 
-    def parse(self, defaults: Options) -> None:
+    def parse(self) -> None:
         """Add the tasks of the file to the findings."""
         root = self._compose()
         keys = self._mapping(root, _FILE_KEYS, "the file:") if root else {}
-        defaults = defaults | self._options(keys)
+        self._defaults = self._defaults | self._options(keys)
         tasks = keys.get("tasks")
         if isinstance(tasks, yaml.SequenceNode):
             for node in tasks.value:
-                self._item(node, defaults)
+                self._item(node)
         elif tasks:
             self._wrong(tasks, "tasks:", "a list of tasks")
 
@@ -50,11 +50,11 @@ class YamlFile:
             if not isinstance(error, yaml.YAMLError):  # PyYAML lets these out, in each Python's own words
                 text = "nested too deeply, or a number in it is too large"
             hint = f"; in a task, {_AS_BLOCK}" if re.match(r"[ \t]*(?:-[ \t]|run:)", where.text) else ""
-            self._findings.problems.append(Problem(where, f"YAML: {visible(text)}{hint}"))
+            self._findings.find(where, f"YAML: {visible(text)}{hint}")
             return None
 
     def _find(self, node: yaml.Node, text: str) -> None:
-        self._findings.problems.append(Problem(self._at(node.start_mark.index), text))
+        self._findings.find(self._at(node.start_mark.index), text)
 
     def _wrong(self, node: yaml.Node, key: str, expected: str) -> None:
         came = quoted(_text(node)) if _text(node) else _KINDS.get(type(node), "nothing")
@@ -79,34 +79,31 @@ class YamlFile:
         return found
 
     def _options(self, keys: Mapping[str, yaml.Node]) -> Options:
-        said: Options = {}
-        for key, name in _KEYS.items():
-            if not (node := keys.get(key)):
-                continue
-            text, said[name] = _text(node), None
-            read, what = OPTIONS.get(name, (_parse_switch, "true or false"))
-            if not text:
-                self._wrong(node, f"{key}:", what)
-            elif name == "on_change":
-                said[name] = self._hook(node, text.strip())
-            elif name == "mode" and node.tag.endswith(":int") and not text.startswith("0"):
-                self._find(node, f"mode: {quoted(text)} is a decimal number in YAML; write 0640 or '640'")
-            else:
-                try:
-                    said[name] = read(text)
-                except ValueError as error:
-                    self._find(node, f"{key}: {error}")
-        return said
+        return {_KEYS[key]: self._option(key, node) for key, node in keys.items() if key in _KEYS}
 
-    def _hook(self, node: yaml.Node, text: str) -> Hook | None:
-        if re.match("(?i)https?://.*[$]", text):
+    def _option(self, key: str, node: yaml.Node) -> object:
+        """Return what a key says; what is wrong with it goes to the findings."""
+        name, text = _KEYS[key], _text(node)
+        read, what = OPTIONS[name]
+        if not text:
+            self._wrong(node, f"{key}:", what)
+        elif name == "on_change" and re.match(r"(?i)\s*https?://.*[$]", text):
             self._find(node, "variables are not expanded in the URL of onChange:; write @on-change in run:")
-            return None
-        return LineParser(text, lambda _: self._at(node.start_mark.index), self._findings, {}).hook()
+        elif name == "on_change":
+            return read_hook(text.strip(), self._at(node.start_mark.index), self._findings)
+        elif name == "mode" and node.tag.endswith(":int") and not text.startswith("0"):
+            self._find(node, f"mode: {quoted(text)} is a decimal number in YAML; write 0640 or '640'")
+        else:
+            try:
+                return read(text)
+            except ValueError as error:
+                self._find(node, f"{key}: {error}")
+        return None
 
-    def _item(self, node: yaml.Node, defaults: Options) -> None:
-        before, known = len(self._findings.problems), ("run", "output", *_KEYS)
-        keys = {"run": node} if isinstance(node, yaml.ScalarNode) else self._mapping(node, known, "a task:")
+    def _item(self, node: yaml.Node) -> None:
+        before = len(self._findings.problems)
+        is_line = isinstance(node, yaml.ScalarNode)
+        keys = {"run": node} if is_line else self._mapping(node, _TASK_KEYS, "a task:")
         said, run, output = self._options(keys), keys.get("run"), keys.get("output")
         if not run and before == len(self._findings.problems):
             self._find(node, "the task has no run:, the pipeline that makes its output")
@@ -117,15 +114,15 @@ class YamlFile:
         elif "$" in _text(output):
             self._find(output or node, "variables are not expanded in output:; write > PATH in run: instead")
         elif isinstance(run, yaml.ScalarNode):
-            self._line(run, f"\n> {shlex.quote(_text(output))}" if output else "", said, defaults)
+            self._line(run, f"\n> {shlex.quote(_text(output))}" if output else "", said)
 
-    def _line(self, run: yaml.ScalarNode, output: str, said: Options, defaults: Options) -> None:
+    def _line(self, run: yaml.ScalarNode, output: str, said: Options) -> None:
         source = self._text[run.start_mark.index : run.end_mark.index]
         if run.style in (None, ">", "'") and "\\\n" in source:
             self._find(run, f"YAML joins these lines and keeps the backslash; {_AS_BLOCK}")
             return
         where = replace(self._at(run.start_mark.index), column=0)
-        parser = LineParser(run.value + output, lambda _: where, self._findings, defaults)
+        parser = LineParser(run.value + output, lambda _: where, self._findings)
         tokens = [token for line in parser.lines for token in line]
         is_open, count = any(token.kind == "unclosed" for token in tokens), len(parser.lines) - bool(output)
         if run.style is None and is_open:
@@ -135,16 +132,10 @@ class YamlFile:
         elif output and any(token.kind == "output" for token in tokens[:-1]):
             self._find(run, "the output is given by output: as well; leave one of them out")
         else:
-            parser.parse(tokens, said)
+            parser.parse(tokens, self._defaults, said)
 
 
 def _text(node: yaml.Node | None) -> str:
     """Return the text of a scalar; "" for anything else, and for null."""
     is_text = isinstance(node, yaml.ScalarNode) and node.tag.startswith("tag:yaml.org,2002:")
     return str(node.value) if node and is_text and not node.tag.endswith(":null") else ""
-
-
-def _parse_switch(text: str) -> bool:
-    if text.lower() not in ("true", "yes", "on", "false", "no", "off"):
-        raise ValueError(f"{quoted(text)} is neither true nor false; write one of them")
-    return text.lower() in ("true", "yes", "on")

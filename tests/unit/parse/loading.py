@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kubectl_sidecar.errors import positions
 from kubectl_sidecar.parse.line import Findings, LineParser, Options
-from kubectl_sidecar.parse.shell import positions
 from kubectl_sidecar.task import Task
 
 ENVIRON = {
@@ -33,9 +33,9 @@ def found(
 ) -> Findings:
     """Return what is found in a file called `tasks`."""
     findings = Findings(environ, allow_unset)
-    parser = LineParser(text, positions(text, "tasks"), findings, DEFAULTS | said)
+    parser = LineParser(text, positions(text, "tasks"), findings)
     for line in parser.lines:
-        parser.parse(line, {})
+        parser.parse(line, DEFAULTS | said, {})
     findings.problems.sort(key=lambda problem: (problem.where.line, problem.where.column))
     return findings
 

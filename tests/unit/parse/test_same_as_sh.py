@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from kubectl_sidecar.errors import positions
 from kubectl_sidecar.parse.line import Findings, LineParser
-from kubectl_sidecar.parse.shell import positions
 
 SHELLS = {"bash": "set -o pipefail -o nounset -o noglob", "dash": "set -u -f"}
 FEW = 100
@@ -52,9 +52,9 @@ class Meaning:
 
 def parsed(line: str) -> Findings:
     findings = Findings(ENVIRON, allow_unset=False)
-    parser = LineParser(line, positions(line, "line"), findings, OPTIONS)
+    parser = LineParser(line, positions(line, "line"), findings)
     for tokens in parser.lines:
-        parser.parse(tokens, {})
+        parser.parse(tokens, OPTIONS, {})
     return findings
 
 
