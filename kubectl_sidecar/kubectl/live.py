@@ -84,7 +84,7 @@ class Cluster:
         if ended.why == "timeout":
             raise RefreshFailed(f"kubectl {words[0]} had not ended after {self._timeout:g} s")
         if ended.statuses != (0,) and not (may_fail and output):
-            raise failure([("kubectl", *words)], ended)
+            raise failure(ended)
         return output
 
     def _run(self, words: Sequence[str]) -> tuple[Ended, bytes]:

@@ -10,7 +10,6 @@ from kubectl_sidecar.errors import NotFound, RefreshFailed
 from kubectl_sidecar.kubectl.get import invoked
 from kubectl_sidecar.kubectl.rule import PATHS, Rule
 from kubectl_sidecar.process.pipeline import CUT, Ended, status_text
-from kubectl_sidecar.process.signals import SIGPIPE, SIGTERM
 
 # Characters of what one program said that go into a log line: the last ones, where it says why it ended.
 _LONGEST = 1000
@@ -58,33 +57,22 @@ _FORBIDDEN = re.compile(
 _FORBIDDEN_NAME = re.compile(r'\(Forbidden\): \S+ "(?P<name>[^"]*)" is forbidden')
 
 
-def failed_stages(ended: Ended) -> list[int]:
-    """Return the positions of the stages whose exit status makes the refresh fail; empty: none does.
-
-    SIGPIPE of an earlier stage is fine when the last one succeeded (`… | head -1`). When the last one failed,
-    what died of SIGPIPE, or was ended because of that, is not the cause.
-    """
-    last = len(ended.statuses) - 1
-    innocent = {0, -SIGPIPE, 128 + SIGPIPE} | ({-SIGTERM} if ended.statuses[last] else set())
-    return [i for i, status in enumerate(ended.statuses) if status and (i == last or status not in innocent)]
-
-
-def failure(argvs: Sequence[Sequence[str]], ended: Ended) -> RefreshFailed:
+def failure(ended: Ended) -> RefreshFailed:
     """Return the exception that says in one line why a pipeline failed: NotFound or RefreshFailed."""
-    failed = failed_stages(ended)
+    failed, stages = ended.failed(), list(zip(ended.argvs, ended.statuses, ended.stderrs, strict=True))
     # kubectl exits with 1 and says nothing when it is ended because a later stage has failed.
-    spoke = [i for i in failed if ended.stderrs[i] or _program(argvs[i]) != "kubectl"] or failed
-    if 0 in failed and _hint(argvs[0], ended.statuses[0], ended.stderrs[0]) == _NO_CREDENTIALS:
+    spoke = [i for i in failed if ended.stderrs[i] or _program(ended.argvs[i]) != "kubectl"] or failed
+    if 0 in failed and _hint(*stages[0]) == _NO_CREDENTIALS:
         spoke = [0]  # kubectl has asked for a user name, on stdout, and the others have failed on that
-    reason = "; ".join(_stage_reason(argvs[i], ended.statuses[i], ended.stderrs[i]) for i in spoke)
-    if 0 in failed and _names_what_is_missing(argvs[0], ended.stderrs[0]):
+    reason = "; ".join(_stage_reason(*stages[i]) for i in spoke)
+    if 0 in failed and _names_what_is_missing(ended.argvs[0], ended.stderrs[0]):
         return NotFound(reason)
     return RefreshFailed(reason)
 
 
-def said(argvs: Sequence[Sequence[str]], ended: Ended) -> str:
+def said(ended: Ended) -> str:
     """Return what the programs of a pipeline said on stderr, in one line; empty when they said nothing."""
-    texts = [one_line(text, _program(argv)) for argv, text in zip(argvs, ended.stderrs, strict=True)]
+    texts = [one_line(text, _program(argv)) for argv, text in zip(ended.argvs, ended.stderrs, strict=True)]
     return "; ".join(filter(None, texts))
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kubectl_sidecar.errors import RefreshFailed, Stopping
-from kubectl_sidecar.process.signals import SIGKILL, SIGTERM, Groups, signal_group, signal_name
+from kubectl_sidecar.process import signals
 
 
 def _no_event_loop() -> None:
@@ -55,20 +55,36 @@ STDERR_LIMIT = 8192  # bytes kept of each stage's stderr: the last ones, where p
 CUT = "…\n"  # stands for the bytes before them
 
 Why = Literal["exited", "timeout", "stopped"]
+Argvs = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How the stages of a pipeline ended, in their order."""
 
+    argvs: Argvs = field(repr=False)
     why: Why
     statuses: tuple[int, ...]  # exit statuses; a negative one is the signal that killed the stage
     stderrs: tuple[str, ...]  # what was kept, in whole lines; empty where stderr was thrown away
 
+    def failed(self) -> list[int]:
+        """Return the positions of the stages whose exit status makes the refresh fail; empty: none does.
+
+        SIGPIPE of an earlier stage is fine when the last one succeeded (`… | head -1`). When the last one
+        failed, what died of SIGPIPE, or was ended because of that, is not the cause.
+        """
+        last = len(self.statuses) - 1
+        innocent = {0, -signals.SIGPIPE, 128 + signals.SIGPIPE}
+        if self.statuses[last]:
+            innocent.add(-signals.SIGTERM)
+        return [
+            i for i, status in enumerate(self.statuses) if status and (i == last or status not in innocent)
+        ]
+
 
 def status_text(status: int) -> str:
     """exited with 5; killed by SIGKILL."""
-    return f"exited with {status}" if status >= 0 else f"killed by {signal_name(-status)}"
+    return f"exited with {status}" if status >= 0 else f"killed by {signals.signal_name(-status)}"
 
 
 class Stop(threading.Event):
@@ -85,6 +101,11 @@ class Stop(threading.Event):
         for end in tuple(self.ends):
             end()
 
+    def check(self) -> None:
+        """Raise Stopping when it is set."""
+        if self.is_set():
+            raise Stopping
+
 
 @dataclass(eq=False)
 class Pipeline:
@@ -93,8 +114,8 @@ class Pipeline:
     Use it as a context manager: whatever happens in the block, no process outlives it.
     """
 
-    groups: Groups
-    grace: float  # seconds between SIGTERM and SIGKILL
+    launcher: Launcher
+    argvs: Argvs
     stop: Stop
     processes: list[Any] = field(default_factory=list)  # what sh has started, in the order of the stages
     stderrs: list[int] = field(default_factory=list)  # the file of each stage's stderr
@@ -112,6 +133,11 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def keep(self, fd: int) -> int:
+        """Close a file when the pipeline is closed."""
+        self.files.callback(os.close, fd)
+        return fd
+
     def limit(self, seconds: float) -> None:
         """End it as "timeout" after that time; raises RefreshFailed when no thread can be started for it."""
         self._after(seconds, self.end, "timeout")
@@ -121,11 +147,11 @@ class Pipeline:
         with self._lock:
             if self._why is None:
                 self._why = why
-                self._signal(SIGTERM)
+                self._signal(signals.SIGTERM)
                 try:
-                    self._after(self.grace, self._signal, SIGKILL)
+                    self._after(self.launcher.grace, self._signal, signals.SIGKILL)
                 except RefreshFailed:
-                    self._signal(SIGKILL)
+                    self._signal(signals.SIGKILL)
 
     def _after(self, seconds: float, action: Callable[..., None], argument: object) -> None:
         def act() -> None:
@@ -138,7 +164,7 @@ class Pipeline:
     def _signal(self, number: int) -> None:
         with self._lock:
             for process in [] if self._over.is_set() else self.processes:
-                signal_group(process.pid, number)
+                signals.signal_group(process.pid, number)
 
     def is_waiting(self) -> bool:
         """Tell whether all stages still run."""
@@ -161,23 +187,27 @@ class Pipeline:
             self.end("exited")
         statuses = tuple(map(_reap, self.processes))
         with self._lock:
-            self._signal(SIGKILL)
+            self._signal(signals.SIGKILL)
             self._over.set()
             why = self._why = self._why or "exited"
         for process in self.processes:
-            self.groups.discard(process.pid)
+            self.launcher.groups.discard(process.pid)
         self.stop.ends.discard(self.end)
-        stderrs = tuple(map(_last_lines, self.stderrs))
-        for fd in self.stderrs:
-            os.close(fd)
-        return Ended(why, statuses, stderrs)
+        return Ended(self.argvs, why, statuses, tuple(map(_last_lines, self.stderrs)))
 
     def close(self) -> None:
-        """End what still runs, wait until it has ended, and close the output."""
+        """End what still runs, wait until it has ended, and close its files."""
         if not self._over.is_set():
             self.end()
             self.wait()
         self.files.close()
+
+
+def _pipe(owner: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        owner.callback(os.close, end)
+    return ends
 
 
 def _reap(process: Any) -> int:  # noqa: ANN401 (sh has no types)
@@ -210,13 +240,13 @@ def _refused(what: str) -> Iterator[None]:
 class Launcher:
     """How stages are started, for every thread."""
 
-    groups: Groups
+    groups: signals.Groups
     grace: float  # seconds between SIGTERM and SIGKILL
     max_output: int  # bytes that a pipeline may write
     directory: str | None  # a private one, for memory files where the kernel has none
 
     def run(
-        self, argvs: Sequence[Sequence[str]], environment: Mapping[str, str], stop: Stop, timeout: float
+        self, argvs: Argvs, environment: Mapping[str, str], stop: Stop, timeout: float
     ) -> tuple[Ended, bytes]:
         """Run a pipeline for `timeout` seconds at most; return its end and its output. Raises as start()."""
         with self.start(argvs, environment, stop) as pipeline:
@@ -225,7 +255,7 @@ class Launcher:
 
     def start(
         self,
-        argvs: Sequence[Sequence[str]],
+        argvs: Argvs,
         environment: Mapping[str, str],
         stop: Stop,
         *,
@@ -239,50 +269,29 @@ class Launcher:
         `finish` is given if it is `fed`, else nothing. Raises RefreshFailed when they cannot be started, and
         Stopping when `stop` is set.
         """
-        if stop.is_set():
-            raise Stopping
-        pipeline = Pipeline(self.groups, self.grace, stop)
+        stop.check()
+        pipeline = Pipeline(self, argvs, stop)
         try:
-            with _refused("the pipeline cannot be started"):
+            # What is ours is closed when all are started: end of file and SIGPIPE must reach the stages.
+            with _refused("the pipeline cannot be started"), contextlib.ExitStack() as ours:
+                source = ours.enter_context(open(os.devnull, "rb", buffering=0)).fileno()
+                if fed:
+                    source, feeding = _pipe(ours)
+                    pipeline.stdin = pipeline.files.enter_context(open(os.dup(feeding), "wb", buffering=0))
                 if stdout is None:
-                    stdout = pipeline.output = self.memory_file("output")
-                    pipeline.files.callback(os.close, stdout)
-                self._start_stages(pipeline, argvs, environment, stdout, fed=fed, quiet=quiet)
+                    stdout = pipeline.output = pipeline.keep(self.memory_file("output"))
+                for position, argv in enumerate(argvs):
+                    following, sink = _pipe(ours) if position < len(argvs) - 1 else (-1, stdout)
+                    pipeline.stderrs.append(pipeline.keep(self._stderr_file(quiet=position in quiet)))
+                    files = {"_in": source, "_out": sink, "_err": pipeline.stderrs[-1]}
+                    pipeline.processes.append(self._start_stage(argv, _env=environment, **files))
+                    source = following
             stop.ends.add(pipeline.end)
-            if stop.is_set():
-                raise Stopping
+            stop.check()
         except BaseException:
             pipeline.close()
             raise
         return pipeline
-
-    def _start_stages(
-        self,
-        pipeline: Pipeline,
-        argvs: Sequence[Sequence[str]],
-        environment: Mapping[str, str],
-        stdout: int,
-        *,
-        fed: bool,
-        quiet: Collection[int],
-    ) -> None:
-        # Closed when all are started: end of file and SIGPIPE must reach the stages, not us.
-        with contextlib.ExitStack() as ours:
-            source = null = ours.enter_context(open(os.devnull, "r+b", buffering=0)).fileno()
-            if fed:
-                source, feeding = os.pipe()
-                ours.callback(os.close, source)
-                pipeline.stdin = pipeline.files.enter_context(open(feeding, "wb", buffering=0))
-            for position, argv in enumerate(argvs):
-                following, sink = -1, stdout
-                if position < len(argvs) - 1:
-                    following, sink = os.pipe()
-                    ours.callback(os.close, following)
-                    ours.callback(os.close, sink)
-                pipeline.stderrs.append(os.dup(null) if position in quiet else self._stderr_file())
-                files = {"_in": source, "_out": sink, "_err": pipeline.stderrs[-1]}
-                pipeline.processes.append(self._start_stage(argv, _env=environment, **files))
-                source = following
 
     def _start_stage(self, argv: Sequence[str], **options: Any) -> Any:  # noqa: ANN401
         limit = self.file_limit()
@@ -307,8 +316,8 @@ class Launcher:
         limit = self.max_output + 1
         return limit if present == resource.RLIM_INFINITY else min(limit, present)
 
-    def _stderr_file(self) -> int:
-        fd = self.memory_file("stderr")
+    def _stderr_file(self, *, quiet: bool) -> int:
+        fd = os.open(os.devnull, os.O_RDWR) if quiet else self.memory_file("stderr")
         # A program may open its stderr once more, by name: none must overwrite what another one said.
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
         return fd

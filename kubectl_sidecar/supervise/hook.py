@@ -68,10 +68,12 @@ class HookRunner:
         post(self._hook, self._task, self._stop)
 
     def _run_stages(self) -> None:
-        stages, context = self._hook.stages, self._context
+        context = self._context
         path = os.path.join(context.settings.output_dir, self._task.output)
         with open(os.devnull, "wb", buffering=0) as null:
             # It takes no slot of --concurrency: while it hangs, the refreshes go on.
-            pipeline = context.start(stages, self._stop, variables={HOOK_OUTPUT: path}, stdout=null.fileno())
+            pipeline = context.start(
+                self._hook.stages, self._stop, variables={HOOK_OUTPUT: path}, stdout=null.fileno()
+            )
         with pipeline:
-            check(stages, pipeline.finish(self._task.timeout), self._task, context)
+            check(pipeline.finish(self._task.timeout), self._task, context)

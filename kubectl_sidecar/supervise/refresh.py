@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kubectl_sidecar.errors import NotFound, RefreshFailed, Stopping
 from kubectl_sidecar.kubectl.kubeconfig import DiscoveryCache
-from kubectl_sidecar.kubectl.stderr import failed_stages, failure, is_stale_discovery, said
+from kubectl_sidecar.kubectl.stderr import failure, is_stale_discovery, said
 from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
 from kubectl_sidecar.publish.directory import new_output
 from kubectl_sidecar.publish.file import Published
@@ -49,9 +49,10 @@ class Context:
         fed: bool = False,
     ) -> Pipeline:
         """Start stages, with `variables` in their environment as well; the rest is as in Launcher.start()."""
+        argvs = [stage.argv for stage in stages]
         quiet = [number for number, stage in enumerate(stages) if stage.quiet]
         environment = {**self.environment, **(variables or {})}
-        return self.launcher.start(_argvs(stages), environment, stop, stdout=stdout, fed=fed, quiet=quiet)
+        return self.launcher.start(argvs, environment, stop, stdout=stdout, fed=fed, quiet=quiet)
 
 
 class Refresher:
@@ -76,7 +77,7 @@ class Refresher:
             self._context.cache.expire()
             with self._start(self._task.stages) as pipeline:
                 try:
-                    return self._publish(self._task.stages, pipeline, pipeline.finish(self._task.timeout))
+                    return self._publish(pipeline, pipeline.finish(self._task.timeout))
                 except NotFound as error:
                     return self._missing(error)
 
@@ -90,7 +91,7 @@ class Refresher:
         slot = contextlib.nullcontext() if ahead else self._context.slots
         with slot, self._take_waiting() as pipeline:
             ended = pipeline.finish(self._task.timeout, document.content)
-            published = self._publish(self._task.stages[1:], pipeline, ended)
+            published = self._publish(pipeline, ended)
         if ahead:
             # So that the next change finds them waiting: it is in the file in 2 ms and not 18.
             with contextlib.suppress(RefreshFailed):
@@ -99,9 +100,8 @@ class Refresher:
 
     def probe(self) -> None:
         """Run the source alone, and throw its output away; raises RefreshFailed, NotFound and Stopping."""
-        stages = self._task.stages[:1]
-        with self._context.slots, self._start(stages) as pipeline:
-            check(stages, pipeline.finish(self._task.timeout), self._task, self._context)
+        with self._context.slots, self._start(self._task.stages[:1]) as pipeline:
+            check(pipeline.finish(self._task.timeout), self._task, self._context)
 
     def _take_waiting(self) -> Pipeline:
         waiting, self._waiting = self._waiting, None
@@ -120,31 +120,31 @@ class Refresher:
             raise error
         return self._output.remove()
 
-    def _publish(self, stages: Sequence[Stage], pipeline: Pipeline, ended: Ended) -> Published:
+    def _publish(self, pipeline: Pipeline, ended: Ended) -> Published:
         """Publish what the stages wrote if all of them succeeded; raises RefreshFailed and Stopping."""
         size, limit = os.fstat(pipeline.output).st_size, self._context.launcher.file_limit()
         if size >= limit and ended.why != "stopped":
             most = self._context.settings.max_output
             whose = "--max-output" if limit > most else "the limit on file sizes, RLIMIT_FSIZE"
             raise RefreshFailed(f"wrote more than {min(most, limit - 1)} bytes ({whose})")
-        check(stages, ended, self._task, self._context)
+        check(ended, self._task, self._context)
         _check_room(pipeline.output, size)
         if not size and not self._task.allow_empty:
             text = "nothing was written, and an empty output is published with @allow-empty only"
-            raise RefreshFailed(text + _spoken(stages, ended))
+            raise RefreshFailed(text + _spoken(ended))
         return self._output.publish(pipeline.output)
 
 
-def check(stages: Sequence[Stage], ended: Ended, task: Task, context: Context) -> None:
+def check(ended: Ended, task: Task, context: Context) -> None:
     """Raise RefreshFailed unless all stages of a task succeeded, and Stopping if they were stopped."""
     if ended.why == "stopped":
         raise Stopping
     if ended.why == "timeout":
-        raise RefreshFailed(timed_out(task) + _spoken(stages, ended))
-    if failed_stages(ended):
+        raise RefreshFailed(timed_out(task) + _spoken(ended))
+    if ended.failed():
         if any(map(is_stale_discovery, ended.stderrs)):
             context.cache.drop()
-        raise failure(_argvs(stages), ended)
+        raise failure(ended)
 
 
 def timed_out(task: Task) -> str:
@@ -165,10 +165,6 @@ def _check_room(output: int, size: int) -> None:
             raise RefreshFailed("no space left for what the stages write, in memory or in /tmp") from error
 
 
-def _argvs(stages: Sequence[Stage]) -> list[tuple[str, ...]]:
-    return [stage.argv for stage in stages]
-
-
-def _spoken(stages: Sequence[Stage], ended: Ended) -> str:
-    text = said(_argvs(stages), ended)
+def _spoken(ended: Ended) -> str:
+    text = said(ended)
     return f": {text}" if text else ""

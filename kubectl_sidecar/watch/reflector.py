@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from kubectl_sidecar.errors import RefreshFailed, Stopping
-from kubectl_sidecar.kubectl.stderr import failed_stages, failure, refuses_watch
+from kubectl_sidecar.kubectl.stderr import failure, refuses_watch
 from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
 from kubectl_sidecar.retry import LONGEST_BACKOFF, backoff, jittered
 from kubectl_sidecar.task import WatchPlan
@@ -180,7 +180,7 @@ class Reflector:
         if ended.why != "exited":
             return None if ended.why == "timeout" else _RENEWED
         self._refused = refuses_watch(ended.stderrs[0])
-        return str(failure([self.plan.argv], ended)) if failed_stages(ended) else "it keeps ending early"
+        return str(failure(ended)) if ended.failed() else "it keeps ending early"
 
     def _listen(self) -> Ended:
         """Start kubectl and pass on what it tells; raises RefreshFailed and Stopping."""

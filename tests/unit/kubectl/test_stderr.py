@@ -12,7 +12,6 @@ import pytest
 
 from kubectl_sidecar.errors import NotFound
 from kubectl_sidecar.kubectl.stderr import (
-    failed_stages,
     failure,
     is_stale_discovery,
     missing_rule,
@@ -36,16 +35,20 @@ LOG = 'E1123 08:00:00.123456   1234 memcache.go:265] "Unhandled Error" err="..."
 PIPE, TERM = -signal.SIGPIPE, -signal.SIGTERM
 
 
-def reason(argvs: list[tuple[str, ...]], ended: Ended) -> str:
-    return str(failure(argvs, ended))
+def exited(argvs: list[tuple[str, ...]], statuses: tuple[int, ...], *stderrs: str) -> Ended:
+    return Ended(argvs, "exited", statuses, stderrs)
+
+
+def reason(argvs: list[tuple[str, ...]], statuses: tuple[int, ...], *stderrs: str) -> str:
+    return str(failure(exited(argvs, statuses, *stderrs)))
 
 
 def of_kubectl(stderr: str, argv: tuple[str, ...] = KUBECTL) -> str:
-    return reason([argv], Ended("exited", (1,), (stderr,)))
+    return reason([argv], (1,), stderr)
 
 
 def is_not_found(stderr: str, argv: tuple[str, ...] = KUBECTL) -> bool:
-    return isinstance(failure([argv], Ended("exited", (1,), (stderr,))), NotFound)
+    return isinstance(failure(exited([argv], (1,), stderr)), NotFound)
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +72,19 @@ def server() -> Iterator[Answers]:
     ],
 )
 def test_every_stage_counts_but_not_what_was_done_to_it(statuses: tuple[int, ...], failed: list[int]) -> None:
-    assert failed_stages(Ended("exited", statuses, ("",) * len(statuses))) == failed
+    assert exited([JQ] * len(statuses), statuses, *[""] * len(statuses)).failed() == failed
 
 
 def test_the_reason_names_each_program_that_failed_and_what_it_said() -> None:
-    ended = Ended("exited", (1, 5), ("error: one\nerror: two\n", "jq: error: three\n"))
-    assert reason([("/usr/bin/kubectl", "get"), JQ], ended) == (
+    stderrs = ("error: one\nerror: two\n", "jq: error: three\n")
+    assert reason([("/usr/bin/kubectl", "get"), JQ], (1, 5), *stderrs) == (
         "kubectl exited with 1: error: one / error: two; jq exited with 5: jq: error: three"
     )
 
 
 def test_a_kubectl_that_was_ended_because_jq_failed_is_not_named() -> None:
-    ended = Ended("exited", (1, 5), ("", "jq: error: three\n"))
-    assert reason([KUBECTL, JQ], ended) == "jq exited with 5: jq: error: three"
+    stderrs = ("", "jq: error: three\n")
+    assert reason([KUBECTL, JQ], (1, 5), *stderrs) == "jq exited with 5: jq: error: three"
 
 
 def test_a_silent_failure_is_a_reason_too() -> None:
@@ -91,14 +94,15 @@ def test_a_silent_failure_is_a_reason_too() -> None:
 @pytest.mark.parametrize(("number", "how"), [(-9, "killed by SIGKILL"), (137, "exited with 137")])
 def test_what_was_killed_may_have_been_out_of_memory(number: int, how: str) -> None:
     hint = "(out of memory? see the container's memory limit)"
-    assert reason([JQ], Ended("exited", (number,), ("",))) == f"jq {how} {hint}"
-    assert reason([JQ], Ended("exited", (number,), ("Killed\n",))) == f"jq {how}: Killed {hint}"
+    assert reason([JQ], (number,), "") == f"jq {how} {hint}"
+    assert reason([JQ], (number,), "Killed\n") == f"jq {how}: Killed {hint}"
 
 
 def test_what_the_programs_said_is_one_line_of_all_of_them() -> None:
-    ended = Ended("exited", (0, 0, 0), ("No resources found\nin shop\n", "", "jq: x\n"))
-    assert said([KUBECTL, ("cat",), JQ], ended) == "No resources found / in shop; jq: x"
-    assert said([KUBECTL], Ended("exited", (0,), ("",))) == ""
+    stderrs = ("No resources found\nin shop\n", "", "jq: x\n")
+    ended = exited([KUBECTL, ("cat",), JQ], (0, 0, 0), *stderrs)
+    assert said(ended) == "No resources found / in shop; jq: x"
+    assert said(exited([KUBECTL], (0,), "")) == ""
 
 
 def test_an_object_is_missing_when_the_server_names_it() -> None:
@@ -114,8 +118,8 @@ def test_an_object_is_missing_when_the_server_names_it() -> None:
 
 
 def test_an_object_is_missing_also_when_what_follows_fails_on_the_empty_input() -> None:
-    ended = Ended("exited", (1, 4), (NOT_FOUND, ""))
-    assert isinstance(failure([KUBECTL, ("jq", "-e", ".")], ended), NotFound)
+    ended = exited([KUBECTL, ("jq", "-e", ".")], (1, 4), NOT_FOUND, "")
+    assert isinstance(failure(ended), NotFound)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +152,8 @@ def test_only_kubectl_get_can_say_that_an_object_does_not_exist(argv: tuple[str,
 
 
 def test_only_the_first_stage_can() -> None:
-    assert not isinstance(
-        failure([("echo", "a"), KUBECTL], Ended("exited", (0, 1), ("", NOT_FOUND))), NotFound
-    )
-    assert not isinstance(failure([KUBECTL, JQ], Ended("exited", (0, 5), (NOT_FOUND, ""))), NotFound)
+    assert not isinstance(failure(exited([("echo", "a"), KUBECTL], (0, 1), "", NOT_FOUND)), NotFound)
+    assert not isinstance(failure(exited([KUBECTL, JQ], (0, 5), NOT_FOUND, "")), NotFound)
 
 
 @pytest.mark.usefixtures("tools")
@@ -174,7 +176,7 @@ def test_real_answers(
     names = [name for name in answers if name != "ns"]
     argv = ("kubectl", "--server", server.address, "get", "pod", *names, "--namespace=ns", "-o", "json")
     ended, _ = run(argv, environment={**os.environ, "KUBECACHEDIR": str(tmp_path)})
-    assert isinstance(failure([argv], ended), NotFound) == missing
+    assert isinstance(failure(ended), NotFound) == missing
     assert is_stale_discovery(ended.stderrs[0]) == stale
 
 
@@ -326,7 +328,7 @@ def test_an_error_of_jq_that_is_longer_than_what_is_kept_is_not_repeated() -> No
     environment = {**os.environ, "SECRET": "hunter2\n" * 2000}
     ended, _ = run(("jq", "--null-input", "env.SECRET | fromjson"), environment=environment)
     assert ended.stderrs[0].startswith(CUT)
-    assert reason([JQ], ended) == "jq exited with 5: …"
+    assert str(failure(ended)) == "jq exited with 5: …"
 
 
 def test_of_a_long_stderr_the_sure_causes_are_kept() -> None:
@@ -406,4 +408,4 @@ def test_an_unusable_token_file_is_said_and_not_what_jq_makes_of_it(
     (tmp_path / "config").write_text(json.dumps(config))
     around = {**os.environ, "KUBECONFIG": str(tmp_path / "config"), "KUBECACHEDIR": str(tmp_path)}
     ended, _ = run(KUBECTL, JQ, environment=around)
-    assert reason([KUBECTL, JQ], ended) == text.format(token)
+    assert str(failure(ended)) == text.format(token)
