@@ -296,14 +296,15 @@ class Launcher:
     def _start_stage(self, argv: Sequence[str], **options: Any) -> Any:  # noqa: ANN401
         limit = self.file_limit()
 
-        def set_limit() -> None:
+        def prepare() -> None:
+            signals.unblock()
             # The write that would pass the limit fails. It does not kill: Python ignores SIGXFSZ, so do its
             # children, and a core dump would hold the data.
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
         try:
             with _refused(f"{argv[0]}: cannot be started"), self.groups.starting():
-                process = sh.Command(argv[0])(*argv[1:], **_START, **options, _preexec_fn=set_limit)
+                process = sh.Command(argv[0])(*argv[1:], **_START, **options, _preexec_fn=prepare)
                 self.groups.add(process.pid)
                 return process
         except sh.CommandNotFound as error:

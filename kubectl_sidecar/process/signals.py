@@ -6,20 +6,22 @@ import contextlib
 import gc
 import os
 import queue
-import select
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from kubectl_sidecar.errors import Stopping
 
 SIGPIPE, SIGTERM, SIGKILL = int(signal.SIGPIPE), int(signal.SIGTERM), int(signal.SIGKILL)
-_STOP_SIGNALS, _OTHER_SIGNALS = (signal.SIGTERM, signal.SIGINT), (signal.SIGHUP, signal.SIGUSR1)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGCHLD: a child has ended, or the work has.
+_TAKEN = (*_STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 # Seconds: how often to look again while something is due, and how long a start may hang in a file system.
 _TICK, _LONGEST_START = 0.1, 1.0
+# Seconds: 31 years after the machine's start.
+_NEVER = 1e9
 
 
 class Groups:
@@ -87,35 +89,29 @@ class Signals:
         self._groups = groups
         self._init = init
         self._stopped_status = stopped_status
-        # Signals that came. Handlers only make a note: an exception from one could hit sh between fork and
-        # exec. A forked child notes what it gets in a copy of its own.
-        self._came: deque[int] = deque()
-        self._longest_stop: float | None = (
-            None  # seconds; None: the next stop signal ends the program at once
-        )
-        self._deadline: float | None = None  # of the end that was asked for, on the monotonic clock
+        # Seconds; None: the next stop signal ends the program at once.
+        self._longest_stop: float | None = None
+        # Of the end that was asked for, on the monotonic clock; until then, of none.
+        self._deadline = _NEVER
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[Signals]:
-        """Take the signals over for the duration of the block, even if they were ignored."""
-        # What is ignored is so in the stages, too; what is handled has its default action there.
-        # The kernel may give a signal to any thread: a byte in this pipe wakes the main one, which notes it.
-        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        before = {number: signal.signal(number, self._note) for number in (*_STOP_SIGNALS, *_OTHER_SIGNALS)}
-        # If SIGCHLD were ignored, nobody could learn the exit status of a child.
-        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._note if self._init else signal.SIG_DFL)
+        """Take the signals over for the duration of the block, even if they were ignored.
+
+        As in tini, they are blocked, here and in every thread that is started from now on, and `run` waits
+        for them: no handler can hit sh between fork and exec. A stage unblocks them before it is executed.
+        """
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)
+        # What is ignored is so in the stages, too; and of SIGCHLD, it would hide the exit status of a child.
+        before = {number: signal.signal(number, signal.SIG_DFL) for number in _TAKEN}
         try:
             yield self
         finally:
+            while signal.sigtimedwait(_TAKEN, 0):
+                pass  # it has ended already
             for number, handler in before.items():
                 signal.signal(number, handler)
-            signal.set_wakeup_fd(wakeup)
-            os.close(self._read)
-            os.close(self._write)
-
-    def _note(self, number: int, _frame: object) -> None:
-        self._came.append(number)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def hold(self, longest_stop: float) -> None:
         """Leave the next stop signal to the work, which has `longest_stop` seconds to end from then on."""
@@ -124,45 +120,49 @@ class Signals:
     def run(self, work: Callable[[], int]) -> int:
         """Call `work` in a thread, and act on signals until it has ended; return or raise what it did."""
         outcome: list[int | BaseException] = []
+        here = threading.get_ident()
 
         def in_thread() -> None:
             try:
                 outcome.append(work())
             except BaseException as error:  # noqa: BLE001 (raised again below)
                 outcome.append(error)
-            os.write(self._write, b"\0")
+            signal.pthread_kill(here, signal.SIGCHLD)
 
         thread = threading.Thread(target=in_thread, name="work", daemon=True)
         thread.start()
         while not outcome:
-            all_reaped = not self._init or self._groups.reap_orphans()
-            seconds = None if all_reaped and self._deadline is None else _TICK
-            if select.select([self._read], [], [], seconds)[0]:
-                os.read(self._read, 4096)
-            self._act()
-        thread.join()  # it may be about to write to the pipe
+            seconds = max(0.0, self._deadline - time.monotonic())
+            if self._init and not self._groups.reap_orphans():
+                seconds = min(seconds, _TICK)
+            if came := signal.sigtimedwait(_TAKEN, seconds):
+                self._act(came.si_signo)
+            elif time.monotonic() >= self._deadline:
+                self._exit(0)
+        thread.join()  # it may be about to send its signal
         if isinstance(outcome[0], BaseException):
             raise outcome[0]
         return outcome[0]
 
-    def _act(self) -> None:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            self._exit(0)
-        while self._came:
-            number = self._came.popleft()
-            if number in _STOP_SIGNALS:
-                if self._longest_stop is None:
-                    self._exit(128 + number if self._stopped_status is None else self._stopped_status)
-                self._deadline = time.monotonic() + self._longest_stop
-                # The next one ends the program at once, and says so.
-                self._longest_stop = self._stopped_status = None
-            if number != signal.SIGCHLD:
-                self.inbox.put(signal_name(number).removeprefix("SIG"))
+    def _act(self, number: int) -> None:
+        if number in _STOP_SIGNALS:
+            if self._longest_stop is None:
+                self._exit(128 + number if self._stopped_status is None else self._stopped_status)
+            self._deadline = time.monotonic() + self._longest_stop
+            # The next one ends the program at once, and says so.
+            self._longest_stop = self._stopped_status = None
+        if number != signal.SIGCHLD:
+            self.inbox.put(signal_name(number).removeprefix("SIG"))
 
     def _exit(self, status: int) -> NoReturn:
         # At once, whatever the threads wait for.
         self._groups.kill_all()
         os._exit(status)
+
+
+def unblock() -> None:
+    """Let a child have its signals again, before it executes a program."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN)
 
 
 def signal_group(group: int, number: int) -> None:

@@ -32,8 +32,10 @@ def started(
             process.kill()
 
 
-def handles(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
-    """Tell whether a process has a handler for a signal by now."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught.split()[1], 16) & 1 << (number - 1))
+def has_taken(process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
+    """Tell whether a process has taken a signal over by now: a thread of it has it blocked."""
+    for status in Path(f"/proc/{process.pid}/task").glob("*/status"):
+        blocked = next(line for line in status.read_text().splitlines() if line.startswith("SigBlk:"))
+        if int(blocked.split()[1], 16) & 1 << (number - 1):
+            return True
+    return False

@@ -77,14 +77,14 @@ def test_signals_that_came_before_the_work_began_are_handed_on() -> None:
         signals.run(lambda: 0 if received(signals, 2) == ["HUP", "USR1"] else 1)
 
 
-def test_the_handlers_of_before_come_back() -> None:
+def test_what_was_done_with_signals_before_comes_back() -> None:
     before = [signal.getsignal(number) for number in NUMBERS]
-    wakeup = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(wakeup)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with Signals(Groups(), init=True).handled():
-        assert all(signal.getsignal(number) != old for number, old in zip(NUMBERS, before, strict=True))
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked | set(NUMBERS)
+        signal.raise_signal(signal.SIGTERM)  # too late: it is nobody's business any more
     assert [signal.getsignal(number) for number in NUMBERS] == before
-    assert signal.set_wakeup_fd(wakeup) == wakeup
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
 
 
 def test_a_copy_of_the_program_that_has_not_begun_yet_keeps_its_signals_to_itself() -> None:
@@ -301,13 +301,13 @@ def test_a_stop_signal_that_was_ignored_before_ends_it() -> None:
 
 
 IGNORED = """
-# The names of what a stage ignores.
-read, write = os.pipe()
+# The names of what a stage ignores, and of what is blocked in it.
 launcher = Launcher(groups, 5.0, 1 << 20, None)
 ended, output = launcher.run([("cat", "/proc/self/status")], os.environ, Stop(), 20)
-ignored = int(dict(l.split(":\\t") for l in output.decode().splitlines())["SigIgn"], 16)
 import signal
-say(" ".join(n.name for n in signal.Signals if ignored >> n - 1 & 1))
+for mask in ("SigIgn", "SigBlk"):
+    numbers = int(dict(l.split(":\\t") for l in output.decode().splitlines())[mask], 16)
+    say(" ".join(n.name for n in signal.Signals if numbers >> n - 1 & 1))
 ended, _ = launcher.run([("sleep", "1000")], os.environ, Stop(), 0.05)
 say(f"{ended.why} {ended.statuses}")
 return 0
@@ -317,5 +317,6 @@ return 0
 def test_what_was_ignored_before_does_not_keep_a_stage_from_being_ended() -> None:
     with program(IGNORED, ignored="TERM,INT,HUP,PIPE,USR1,CHLD") as process:
         assert line(process) == "SIGXFSZ"
+        assert line(process) == ""
         assert line(process) == "timeout (-15,)"
         assert process.wait(20) == 0
