@@ -9,7 +9,6 @@ from kubectl_sidecar.cli import flags
 from kubectl_sidecar.errors import RefreshFailed, visible
 from kubectl_sidecar.parse.load import Loader
 from kubectl_sidecar.process.pipeline import Launcher, Stop
-from kubectl_sidecar.process.signals import Groups
 from kubectl_sidecar.task import Settings, Stage, Task
 from kubectl_sidecar.units import format_duration
 
@@ -32,7 +31,7 @@ _WATCHED = {
 _PROBE_SECONDS = 2.0
 
 
-def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> int:
+def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher) -> int:
     """Validate, and say what was understood; return the exit status."""
     parser = flags.parser("check", _DESCRIPTION, _EPILOG)
     flags.add_tasks(parser)
@@ -41,7 +40,7 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> in
     settings = flags.settings(parser.parse_args(words), environ, flags.CHECK_FLAGS)
     if settings.as_account and not settings.live:
         parser.error("--as goes with --live")
-    tasks = loader(settings, environ, groups).load()
+    tasks = loader(settings, environ, launcher).load()
     for task in tasks:
         print(_described(task))
         for warning in task.watch.warnings if task.watch else ():
@@ -50,12 +49,11 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> in
         return 0
     from kubectl_sidecar.cli import live  # `run` pays for whatever is imported here
 
-    return live.check(tasks, settings, environ, groups)
+    return live.check(tasks, settings, environ, launcher)
 
 
-def loader(settings: Settings, environ: Mapping[str, str], groups: Groups) -> Loader:
+def loader(settings: Settings, environ: Mapping[str, str], launcher: Launcher) -> Loader:
     """Return what reads the tasks, and has jq compile its programs."""
-    launcher = Launcher(groups, grace=0, max_output=settings.max_output, directory=None)
 
     def probe(argv: tuple[str, ...]) -> tuple[int, str]:
         try:

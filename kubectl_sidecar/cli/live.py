@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from kubectl_sidecar.errors import InvalidInput, RefreshFailed, visible
 from kubectl_sidecar.kubectl.live import Cluster
 from kubectl_sidecar.kubectl.rbac import Needs, Types, needs
 from kubectl_sidecar.process.pipeline import Launcher
-from kubectl_sidecar.process.signals import Groups
 from kubectl_sidecar.task import Settings, Task
 
 
-def check(tasks: Sequence[Task], settings: Settings, environ: Mapping[str, str], groups: Groups) -> int:
+def check(tasks: Sequence[Task], settings: Settings, environ: Mapping[str, str], launcher: Launcher) -> int:
     """Print what the tasks need, and whether that is allowed; return the exit status."""
     account = settings.as_account
     try:
-        with cluster(settings, environ, groups) as asked:
+        with cluster(settings, environ, launcher) as asked:
             found = all_needs(tasks, asked.types(), account[0] if account else asked.namespace(), asked)
             every = sorted({rule for needed in found for rule in needed.rules})
             allowed = {rule: asked.allows(rule, account) for rule in every}
@@ -47,11 +47,11 @@ def all_needs(tasks: Sequence[Task], types: Types, namespace: str, asked: Cluste
 
 
 @contextlib.contextmanager
-def cluster(settings: Settings, environ: Mapping[str, str], groups: Groups) -> Iterator[Cluster]:
+def cluster(settings: Settings, environ: Mapping[str, str], launcher: Launcher) -> Iterator[Cluster]:
     """Yield the cluster that kubectl reaches, with a directory for what it remembers meanwhile."""
     with contextlib.ExitStack() as stack:
         directory = None
         with contextlib.suppress(OSError):  # nothing is writable: kubectl will ask more often
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="kubectl-sidecar-"))
-        launcher = Launcher(groups, settings.grace, settings.max_output, directory)
-        yield Cluster(launcher, environ, settings.timeout)
+        settled = replace(launcher, grace=settings.grace, max_output=settings.max_output, directory=directory)
+        yield Cluster(settled, environ, settings.timeout)

@@ -42,10 +42,16 @@ def _with_signals(command: str, words: Sequence[str]) -> int:
     # A `run` that is stopped before it has begun anything has done all that it was asked for.
     stopped_status = OK if command == "run" else None
     signals = Signals(groups, init=os.getpid() == 1, stopped_status=stopped_status)
-    means = (groups, signals) if command == "run" else (groups,)
+
+    def run() -> int:
+        from kubectl_sidecar.process.pipeline import Launcher
+
+        means = (signals,) if command == "run" else ()
+        return _run(command, words, Launcher(groups), *means)
+
     # Before the rest of the program is loaded: until PID 1 handles SIGTERM, the kernel drops it.
     with signals.handled():
-        return signals.run(lambda: _guarded(lambda: _run(command, words, *means)))
+        return signals.run(lambda: _guarded(run))
 
 
 def _run(command: str, words: Sequence[str], *means: object) -> int:

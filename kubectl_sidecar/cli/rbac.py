@@ -14,7 +14,7 @@ from kubectl_sidecar.errors import RefreshFailed, visible
 from kubectl_sidecar.kubectl.live import built_in_types
 from kubectl_sidecar.kubectl.rbac import merged
 from kubectl_sidecar.kubectl.rule import Rule
-from kubectl_sidecar.process.signals import Groups
+from kubectl_sidecar.process.pipeline import Launcher
 
 _DESCRIPTION = """\
 Print the Roles, ClusterRoles and bindings that the tasks need, and no more,
@@ -31,7 +31,7 @@ exit status:
 _GROUP = "rbac.authorization.k8s.io"
 
 
-def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> int:
+def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher) -> int:
     """Print the manifests; return the exit status."""
     parser = flags.parser("rbac", _DESCRIPTION, _EPILOG)
     flags.add_tasks(parser)
@@ -40,9 +40,9 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> in
     settings = flags.settings(parser.parse_args(words), environ, flags.RBAC_FLAGS)
     if settings.service_account is None:
         parser.error("--service-account NAMESPACE/NAME is required")
-    tasks = loader(replace(settings, allow_unset=True), environ, groups).load()
+    tasks = loader(replace(settings, allow_unset=True), environ, launcher).load()
     comments: list[str] = []
-    with cluster(settings, environ, groups) as asked:
+    with cluster(settings, environ, launcher) as asked:
         try:
             types = asked.types()
         except RefreshFailed as error:

@@ -17,7 +17,7 @@ from kubectl_sidecar.errors import InvalidInput, Position, Problem
 from kubectl_sidecar.kubectl import kubeconfig
 from kubectl_sidecar.parse.load import Loader
 from kubectl_sidecar.process.pipeline import Launcher
-from kubectl_sidecar.process.signals import Groups, Signals
+from kubectl_sidecar.process.signals import Signals
 from kubectl_sidecar.publish.directory import sweep
 from kubectl_sidecar.status.document import NAME, candidates
 from kubectl_sidecar.status.log import log, set_up_logging
@@ -28,10 +28,10 @@ from kubectl_sidecar.supervise.supervisor import Supervisor
 from kubectl_sidecar.task import Settings, Task
 
 
-def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups, signals: Signals) -> int:
+def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher, signals: Signals) -> int:
     """Keep the outputs up to date; return the exit status."""
     settings = _settings(words, environ)
-    source = loader(settings, environ, groups)
+    source = loader(settings, environ, launcher)
     tasks = _load(source, settings, environ)
     with contextlib.closing(set_up_logging(settings.log_format)):
         ids = os.geteuid(), os.getegid()
@@ -41,7 +41,9 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups, signa
             cache = f"{directory}/kubectl" if directory else None
             if cache is None and not environ.get("KUBECACHEDIR"):
                 log.warning(kubeconfig.NO_CACHE, ", ".join(map(os.path.dirname, candidates(environ))))
-            launcher = Launcher(groups, settings.grace, settings.max_output, directory)
+            launcher = replace(
+                launcher, grace=settings.grace, max_output=settings.max_output, directory=directory
+            )
             recorder = Recorder(_status_files(settings, directory), memory_file=launcher.memory_file)
             with contextlib.closing(recorder):
                 context = Context(
@@ -57,7 +59,7 @@ def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups, signa
                 if settings.http:
                     from kubectl_sidecar.status import http, metrics  # 2 MB, for those who need it
 
-                    page = metrics.Metrics(recorder, supervisor.watches, versions(groups, environ))
+                    page = metrics.Metrics(recorder, supervisor.watches, versions(launcher, environ))
                     http.Server(settings.http, recorder.document, page.render, settings.max_age)
                 return supervisor.run(tasks)
 

@@ -10,26 +10,23 @@ from kubectl_sidecar import __version__
 from kubectl_sidecar.cli import flags
 from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.process.pipeline import Launcher, Stop
-from kubectl_sidecar.process.signals import Groups
 
 _DESCRIPTION = "Print the versions of kubectl-sidecar, kubectl, jq and Python."
 _LONGEST_SECONDS = 10.0
-_MOST_BYTES = 1 << 20
 
 
-def main(words: Sequence[str], environ: Mapping[str, str], groups: Groups) -> int:
+def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher) -> int:
     """Print a line for each; return 1 when kubectl or jq is not there."""
     flags.parser("version", _DESCRIPTION).parse_args(words)
-    found = versions(groups, environ)
+    found = versions(launcher, environ)
     for name, version in found.items():
         print(name, version or "not found on PATH")
     return int(not all(found.values()))
 
 
-def versions(groups: Groups, environ: Mapping[str, str]) -> dict[str, str]:
+def versions(launcher: Launcher, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the version of each program, empty for one that is not there."""
     found = {"kubectl-sidecar": __version__}
-    launcher = Launcher(groups, grace=0, max_output=_MOST_BYTES, directory=None)
     for argv in (("kubectl", "version", "--client"), ("jq", "--version")):
         try:
             _, output = launcher.run([argv], environ, Stop(), _LONGEST_SECONDS)

@@ -241,9 +241,9 @@ class Launcher:
     """How stages are started, for every thread."""
 
     groups: signals.Groups
-    grace: float  # seconds between SIGTERM and SIGKILL
-    max_output: int  # bytes that a pipeline may write
-    directory: str | None  # a private one, for memory files where the kernel has none
+    grace: float = 0.0  # seconds between SIGTERM and SIGKILL
+    max_output: int = 1 << 20  # bytes that a pipeline may write
+    directory: str | None = None  # a private one, for memory files where the kernel has none
 
     def run(
         self, argvs: Argvs, environment: Mapping[str, str], stop: Stop, timeout: float
