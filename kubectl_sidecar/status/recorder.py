@@ -33,7 +33,6 @@ _TIMES = ("lastAttempt", "lastSuccess", "lastChange", "nextAttempt", "failingSin
 _MEASURED = ("attempts", "durations", "seconds")
 # A change that is fed takes 5 ms, kubectl 0.1 s, and what times out 30 s.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_NOT_FAILING = {"state": "ok", "failures": 0, "failingSince": None, "lastError": None}
 
 
 class Recorder:
@@ -90,38 +89,35 @@ class Recorder:
         with self._change() as now:
             if (state := self._states.get(task)) is None:
                 return  # a reload has taken it away
-            _log_success(state, published, now)
-            _succeed(state, now)
-            state.update(nextAttempt=now + next_in)
-            state.update(bytes=published.size, sha256=published.sha256)
+            if news := _succeed(state, now) or "changed" * published.changed:
+                size = published.size
+                content = "removed: the object does not exist" if size is None else f"{size} bytes"
+                log.info("%s: %s", news, content, extra={"task": task.output})
+            state.update(nextAttempt=now + next_in, bytes=published.size, sha256=published.sha256)
             if published.changed:
                 state["lastChange"] = now
 
     def failed(self, task: Task, reason: str, next_in: float | None) -> None:
         """Note a failure; the next attempt is in `next_in` seconds, None: there is none."""
         with self._change() as now:
-            if (state := self._states.get(task)) is None:
-                return
-            _fail(state, reason, now)
-            state["nextAttempt"] = None if next_in is None else now + next_in
-            _log_failure("failed", task, state, now, next_in)
+            if state := self._states.get(task):
+                state["nextAttempt"] = None if next_in is None else now + next_in
+                if news := _fail(state, reason, now, next_in):
+                    log.warning("%s", news, extra={"task": task.output})
 
     def hook_succeeded(self, task: Task) -> None:
         """Note that the hook has told of the newest content."""
         with self._change() as now:
-            if (hook := self._states.get(task, {}).get("hook")) is None:
-                return
-            if hook["failures"] or hook["lastSuccess"] is None:
-                message = _recovery(hook, now) if hook["failures"] else "first success"
-                log.info("on-change: %s", message, extra={"task": task.output})
-            _succeed(hook, now)
+            hook = self._states.get(task, {}).get("hook")
+            if hook and (news := _succeed(hook, now)):
+                log.info("on-change: %s", news, extra={"task": task.output})
 
     def hook_failed(self, task: Task, reason: str, next_in: float | None) -> None:
         """Note a failure of the hook; the next attempt is in `next_in` seconds, None: there is none."""
         with self._change() as now:
-            if hook := self._states.get(task, {}).get("hook"):
-                _fail(hook, reason, now)
-                _log_failure("on-change failed", task, hook, now, next_in)
+            hook = self._states.get(task, {}).get("hook")
+            if hook and (news := _fail(hook, reason, now, next_in)):
+                log.warning("on-change %s", news, extra={"task": task.output})
 
     def took(self, task: Task, seconds: float) -> None:
         """Note how long an attempt was."""
@@ -202,54 +198,40 @@ class Recorder:
 
 def _starting(task: Task) -> State:
     known = {"output": task.output, "every": task.every, "watch": bool(task.watch), "required": task.required}
-    unknown = dict.fromkeys((*_TIMES, "lastError", "bytes", "sha256"))
-    hook = dict.fromkeys(("lastAttempt", "lastSuccess", "failingSince", "lastError"))
+    unknown = dict.fromkeys(("lastChange", "nextAttempt", "bytes", "sha256"))
     measured = {"durations": [0] * (len(BUCKETS) + 1), "seconds": 0.0}
-    own_hook = {**_begun(), **hook} if task.on_change else None
-    return {**known, **_begun(), **unknown, **measured, "hook": own_hook}
+    return {**known, **_begun(), **unknown, **measured, "hook": _begun() if task.on_change else None}
 
 
 def _begun() -> State:
-    return {"state": "starting", "failures": 0, "attempts": {"success": 0, "failure": 0}}
+    """Return what a task and its hook both have, and both before their first attempt."""
+    unknown = dict.fromkeys(("lastAttempt", "lastSuccess", "failingSince", "lastError"))
+    return {"state": "starting", "failures": 0, "attempts": {"success": 0, "failure": 0}, **unknown}
 
 
-def _succeed(state: State, now: float) -> None:
-    state["attempts"]["success"] += 1
-    state.update(lastAttempt=now, lastSuccess=now, **_NOT_FAILING)
-
-
-def _fail(state: State, reason: str, now: float) -> None:
-    state["attempts"]["failure"] += 1
-    state.update(state="failing", lastAttempt=now, lastError=reason)
-    state.update(failures=state["failures"] + 1, failingSince=state["failingSince"] or now)
-
-
-def _log_success(state: State, published: Published, now: float) -> None:
-    content = "removed: the object does not exist" if published.size is None else f"{published.size} bytes"
+def _succeed(state: State, now: float) -> str:
+    """Note a success; return what the log says of it: "" for one that is as the one before."""
+    news = "first success" if state["lastSuccess"] is None else ""
     if state["failures"]:
-        message = f"{_recovery(state, now)}: {content}"
-    elif state["lastSuccess"] is None:
-        message = f"first success: {content}"
-    elif published.changed:
-        message = f"changed: {content}"
-    else:
-        return
-    log.info(message, extra={"task": state["output"]})
+        news = f"recovered after {state['failures']} failures in {_failing_for(state, now)}"
+    state["attempts"]["success"] += 1
+    state.update(state="ok", failures=0, failingSince=None, lastError=None)
+    state.update(lastAttempt=now, lastSuccess=now)
+    return news
 
 
-def _recovery(state: State, now: float) -> str:
-    return f"recovered after {state['failures']} failures in {_failing_for(state, now)}"
-
-
-def _log_failure(what: str, task: Task, state: State, now: float, next_in: float | None) -> None:
-    """Log the 1st, 2nd, 4th, 8th ... failure in a row, and the last one."""
-    failures = state["failures"]
+def _fail(state: State, reason: str, now: float, next_in: float | None) -> str:
+    """Note a failure; return what the log says of the 1st, 2nd, 4th, 8th ... in a row, and the last one."""
+    state["attempts"]["failure"] += 1
+    failures = state["failures"] + 1
+    state.update(failures=failures, failingSince=state["failingSince"] or now)
+    state.update(state="failing", lastAttempt=now, lastError=reason)
     is_power_of_two = failures.bit_count() == 1
-    if is_power_of_two or next_in is None:
-        count = f" ({failures} times in {_failing_for(state, now)})" if failures > 1 else ""
-        then = "giving up" if next_in is None else f"next attempt in {format_duration(round(next_in, 1))}"
-        extra = {"task": task.output}
-        log.warning("%s%s: %s; %s", what, count, state["lastError"], then, extra=extra)
+    if not is_power_of_two and next_in is not None:
+        return ""
+    count = f" ({failures} times in {_failing_for(state, now)})" if failures > 1 else ""
+    then = "giving up" if next_in is None else f"next attempt in {format_duration(round(next_in, 1))}"
+    return f"failed{count}: {reason}; {then}"
 
 
 def _failing_for(state: State, now: float) -> str:
