@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from kubectl_sidecar.status.document import Unreadable, find, moment
-from kubectl_sidecar.status.health import paths, unhealthy, verdict
+from kubectl_sidecar.status.document import Unreadable, find
+from kubectl_sidecar.status.health import unhealthy, verdict
 from kubectl_sidecar.units import parse_duration
 
 _MAX_AGE_VARIABLE = "KUBECTL_SIDECAR_MAX_AGE"
@@ -57,7 +57,7 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
         parser.error(f"{_MAX_AGE_VARIABLE if given.max_age is None else '--max-age'}: {error}")
     probed = "startup" if given.startup else "readiness" if given.ready else "liveness"
     try:
-        problem = unhealthy(find(paths(given.status_file, environ)), probed, max_age, moment()[1])
+        problem = unhealthy(find(given.status_file, environ), probed, max_age)
     except Unreadable as error:
         problem = str(error)
     print(verdict(probed, problem))

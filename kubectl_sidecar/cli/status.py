@@ -11,8 +11,8 @@ from typing import Any
 
 from kubectl_sidecar.cli import flags
 from kubectl_sidecar.errors import SidecarError, visible
-from kubectl_sidecar.status.document import Document, Unreadable, find, moment
-from kubectl_sidecar.status.health import paths, unhealthy
+from kubectl_sidecar.status.document import Document, Unreadable, find
+from kubectl_sidecar.status.health import unhealthy
 
 _DESCRIPTION = """\
 Show what the kubectl-sidecar of this container is doing, task by task.
@@ -34,27 +34,26 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     given = parser.parse_args(words)
     if given.watch and not sys.stdout.isatty():
         parser.error("--watch: stdout is no terminal; use kubectl exec -it, or leave --watch out")
-    places = paths(given.status_file, environ)
     if given.watch:
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(places)
+            _watch(given.status_file, environ)
         return 0
     try:
-        document = find(places)
+        document = find(given.status_file, environ)
     except Unreadable as error:
         raise SidecarError(str(error)) from None
     if given.form == "json":
         print(document.text, end="")
     else:
-        print(*lines(document, moment()[1]), sep="\n")
+        print(*lines(document), sep="\n")
     return 0
 
 
-def _watch(places: Sequence[str]) -> None:
+def _watch(status_file: str | None, environ: Mapping[str, str]) -> None:
     """Show the table anew every second, for ever."""
     while True:
         try:
-            shown = list(lines(find(places), moment()[1]))
+            shown = list(lines(find(status_file, environ)))
         except Unreadable as error:
             shown = [str(error)]
         size = shutil.get_terminal_size()
@@ -63,11 +62,11 @@ def _watch(places: Sequence[str]) -> None:
         time.sleep(1)
 
 
-def lines(document: Document, since_boot: float) -> Iterator[str]:
-    """Yield the table as of `since_boot`, and what is wrong with the whole of it."""
-    if problem := unhealthy(document, "liveness", None, since_boot):
+def lines(document: Document) -> Iterator[str]:
+    """Yield the table, and what is wrong with the whole of it."""
+    if problem := unhealthy(document, "liveness", None):
         yield f"not alive: {problem}"
-    rows = [_COLUMNS, *(_row(task, document, since_boot) for task in document.content["tasks"])]
+    rows = [_COLUMNS, *(_row(task, document) for task in document.content["tasks"])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
@@ -76,9 +75,9 @@ def lines(document: Document, since_boot: float) -> Iterator[str]:
         yield from map(visible, refused.splitlines())
 
 
-def _row(task: Mapping[str, Any], document: Document, since_boot: float) -> tuple[str, ...]:
+def _row(task: Mapping[str, Any], document: Document) -> tuple[str, ...]:
     def ago(name: str, sign: int = 1) -> str:
-        return "-" if task[name] is None else short(sign * document.age(task[name], since_boot))
+        return "-" if task[name] is None else short(sign * document.age(task[name]))
 
     # The hook says nothing about the output.
     hook_error = (task.get("hook") or {}).get("lastError")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 VERSION = 1
@@ -31,11 +31,12 @@ def rfc3339(seconds: float) -> str:
 
 
 class Document:
-    """The status document of a `kubectl-sidecar run`."""
+    """The status document of a `kubectl-sidecar run`, as it was read just now."""
 
     def __init__(self, path: str, text: str) -> None:
         """Raises Unreadable when `text` is no such document."""
         self.path, self.text = path, text
+        self.read_at = moment()[1]
         try:
             self.content = json.loads(text)
             version = self.content["version"]
@@ -46,10 +47,10 @@ class Document:
             expected = f"expected a status document of version {VERSION}"
             raise Unreadable(f"{path}: {expected}, but version {version} came")
 
-    def age(self, time: str, since_boot: float) -> float:
-        """Return how many seconds ago, at `since_boot`, a time was: setting the clock makes nothing older."""
+    def age(self, time: str) -> float:
+        """Return how many seconds before the reading a time was: setting the clock makes nothing older."""
         before_writing = self._written - datetime.fromisoformat(time)
-        return since_boot - float(self.content["sinceBoot"]) + before_writing.total_seconds()
+        return self.read_at - float(self.content["sinceBoot"]) + before_writing.total_seconds()
 
     def has_ended(self) -> bool:
         """Tell whether its process is gone; False when its PID namespace is not ours to look into."""
@@ -83,10 +84,14 @@ def candidates(environ: Mapping[str, str]) -> list[str]:
     return [f"{parent}/{PREFIX}{os.geteuid()}-{container}" for parent in dict.fromkeys(parents)]
 
 
-def find(paths: Iterable[str]) -> Document:
-    """Read the first document that is there; raises Unreadable."""
+def find(status_file: str | None, environ: Mapping[str, str]) -> Document:
+    """Read the first document that is there, with a `status_file` only that one; raises Unreadable."""
+    # The private one of this container comes before the environment's, which `run` heeds too: it is there
+    # even when the volume of the other is full, and never one that an earlier container left behind.
+    paths = [f"{directory}/{NAME}" for directory in candidates(environ) if not _is_foreign(directory)]
+    paths += filter(None, [environ.get("KUBECTL_SIDECAR_STATUS_FILE")])
     tried = []
-    for path in paths:
+    for path in [status_file] if status_file else paths:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 return Document(path, file.read())
@@ -96,3 +101,11 @@ def find(paths: Iterable[str]) -> Document:
             raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
     running = "is `kubectl-sidecar run` running in this container, as this user?"
     raise Unreadable(f"there is no status document: looked for {', '.join(tried)}; {running}")
+
+
+def _is_foreign(directory: str) -> bool:
+    """Tell whether it is somebody else's; `run` does not take such a directory either."""
+    try:
+        return os.stat(directory).st_uid != os.geteuid()
+    except OSError:
+        return False

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from kubectl_sidecar.retry import backoff
-from kubectl_sidecar.status.document import Document, moment
+from kubectl_sidecar.status.document import Document
 from kubectl_sidecar.status.health import unhealthy, verdict
 from kubectl_sidecar.status.log import log
 from kubectl_sidecar.units import format_address, format_duration
@@ -143,7 +143,7 @@ class Server:
             return _response("200 OK", self._metrics().decode(), kind="text/plain; version=0.0.4")
         if (probe := _PROBES.get(path)) is None:
             return _response("404 Not Found", f"there are {', '.join(_PROBES)} and /metrics\n")
-        problem = unhealthy(Document("the status", self._document()), probe, self._max_age, moment()[1])
+        problem = unhealthy(Document("the status", self._document()), probe, self._max_age)
         status = "503 Service Unavailable" if problem else "200 OK"
         return _response(status, verdict(probe, problem) + "\n")
 

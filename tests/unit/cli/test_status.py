@@ -30,7 +30,8 @@ new               starting (optional)  -     -        0         -     -
 def shown(text: str) -> str:
     """The table at the moment when the document was written."""
     document = Document("/run/status.json", text)
-    return "".join(f"{line}\n" for line in lines(document, document.content["sinceBoot"]))
+    document.read_at = document.content["sinceBoot"]
+    return "".join(f"{line}\n" for line in lines(document))
 
 
 def test_the_table_is_for_people() -> None:

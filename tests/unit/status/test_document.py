@@ -11,6 +11,7 @@ import pytest
 from kubectl_sidecar.status.document import Document, Unreadable, candidates, find, process_start, rfc3339
 
 NOW = 1_800_000_000.0
+NOBODY = 54321
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"version": 1}', '{"version": 1, "time": 5}'])
@@ -28,21 +29,52 @@ def test_a_document_of_another_version_is_not_read() -> None:
 
 def test_an_age_follows_the_seconds_since_boot() -> None:
     text = json.dumps({"version": 1, "time": rfc3339(NOW), "sinceBoot": 100.5})
-    assert Document("/status.json", text).age(rfc3339(NOW - 7), 103.5) == 10.0
+    document = Document("/status.json", text)
+    document.read_at = 103.5
+    assert document.age(rfc3339(NOW - 7)) == 10.0
 
 
-def test_no_document_at_all_names_the_places(tmp_path: Path) -> None:
+def test_no_document_at_all_names_the_places_best_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)  # for whom nothing runs here
+    environ = {"TMPDIR": str(tmp_path), "KUBECTL_SIDECAR_STATUS_FILE": f"{tmp_path}/public"}
+    private = [f"{directory}/status.json" for directory in candidates(environ)]
+    for given, places in ((None, [*private, f"{tmp_path}/public"]), (f"{tmp_path}/a", [f"{tmp_path}/a"])):
+        with pytest.raises(Unreadable) as error:
+            find(given, environ)
+        assert str(error.value) == (
+            f"there is no status document: looked for {', '.join(places)};"
+            " is `kubectl-sidecar run` running in this container, as this user?"
+        )
+
+
+def test_the_private_document_comes_before_the_environments(tmp_path: Path) -> None:
+    environ = {"TMPDIR": str(tmp_path), "KUBECTL_SIDECAR_STATUS_FILE": f"{tmp_path}/public"}
+    private = Path(candidates(environ)[0], "status.json")
+    private.parent.mkdir()
+    for path in (private, tmp_path / "public"):
+        path.write_text(json.dumps({"version": 1, "time": rfc3339(NOW)}))
+    assert find(None, environ).path == str(private)
+    assert find(f"{tmp_path}/public", environ).path == f"{tmp_path}/public"
+
+
+def test_a_directory_of_somebody_else_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"TMPDIR": str(tmp_path)}
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    theirs = Path(candidates(environ)[0])
+    theirs.mkdir()
+    (theirs / "status.json").write_text(json.dumps({"version": 1, "time": rfc3339(NOW)}))
     with pytest.raises(Unreadable) as error:
-        find([f"{tmp_path}/a", f"{tmp_path}/b"])
-    assert str(error.value) == (
-        f"there is no status document: looked for {tmp_path}/a, {tmp_path}/b;"
-        " is `kubectl-sidecar run` running in this container, as this user?"
-    )
+        find(None, environ)
+    assert str(tmp_path) not in str(error.value)
 
 
 def test_an_unreadable_document_says_why(tmp_path: Path) -> None:
     with pytest.raises(Unreadable) as error:
-        find([str(tmp_path)])
+        find(str(tmp_path), {})
     assert str(error.value) == f"{tmp_path} cannot be read: Is a directory"
 
 

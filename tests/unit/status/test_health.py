@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kubectl_sidecar.status.document import Document, pid_namespace, process_start, rfc3339
-from kubectl_sidecar.status.health import paths, unhealthy
+from kubectl_sidecar.status.health import unhealthy
 
 NOW, SINCE_BOOT = 1_800_000_000.0, 5000.0
 PROBES = ("liveness", "startup", "readiness")
@@ -38,7 +37,8 @@ def document(*tasks: Mapping[str, object], **fields: object) -> Document:
 
 
 def verdict(shown: Document, probe: str, max_age: float | None = None, later: float = 0.0) -> str | None:
-    return unhealthy(shown, probe, max_age, SINCE_BOOT + later)
+    shown.read_at = SINCE_BOOT + later
+    return unhealthy(shown, probe, max_age)
 
 
 NEVER: dict[str, Any] = {"state": "starting", "lastSuccess": None}
@@ -110,24 +110,3 @@ def test_ready_takes_a_limit_and_says_what_fails() -> None:
     assert verdict(shown, "readiness", 4.9) == (
         "a: the last success was 5s ago, the limit is 4.9s: kubectl exited with 1: no route to host"
     )
-
-
-def test_the_private_document_comes_before_the_environments(tmp_path: Path) -> None:
-    environ = {"TMPDIR": str(tmp_path), "KUBECTL_SIDECAR_STATUS_FILE": "/data/status.json"}
-    found = paths(None, environ)
-    assert found[0].startswith(f"{tmp_path}/kubectl-sidecar-")
-    assert found[-1] == "/data/status.json"
-    assert paths("x", environ) == ["x"]
-
-
-def test_a_directory_of_somebody_else_is_not_looked_into(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environ = {"TMPDIR": str(tmp_path)}
-    somebody = os.geteuid() + 1
-    ours = Path(paths(None, environ)[0]).parent
-    ours.mkdir()
-    assert Path(paths(None, environ)[0]).parent == ours
-    Path(str(ours).replace(f"-{os.geteuid()}-", f"-{somebody}-")).mkdir()
-    monkeypatch.setattr(os, "geteuid", lambda: somebody)
-    assert not Path(paths(None, environ)[0]).is_relative_to(tmp_path)
