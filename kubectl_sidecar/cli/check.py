@@ -34,10 +34,7 @@ _PROBE_SECONDS = 2.0
 def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher) -> int:
     """Validate, and say what was understood; return the exit status."""
     parser = flags.parser("check", _DESCRIPTION, _EPILOG)
-    flags.add_tasks(parser)
-    for flag in flags.LIVE_FLAGS:
-        flag.add_to(parser)
-    settings = flags.settings(parser.parse_args(words), environ, flags.CHECK_FLAGS)
+    settings = flags.settings(parser, words, environ, {"": flags.CHECK_FLAGS})
     if settings.as_account and not settings.live:
         parser.error("--as goes with --live")
     tasks = loader(settings, environ, launcher).load()

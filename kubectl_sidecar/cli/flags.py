@@ -144,22 +144,19 @@ PROCESS_FLAGS = (
     Flag("http", "ADDRESS:PORT", parse_address, "answer /livez, /readyz, /startupz and /metrics there [off]"),
     Flag("log-format", "text|json", _one_of("text", "json"), "how log lines are written to stderr [text]"),
 )
-RUN_FLAGS = TASK_FLAGS + OUTPUT_FLAGS + PROCESS_FLAGS
-ALLOW_UNSET = Flag("allow-unset", None, _switch, "a variable that is not set is no problem")
-LIVE_FLAGS = (
-    ALLOW_UNSET,
+CHECK_FLAGS = (
+    Flag("allow-unset", None, _switch, "a variable that is not set is no problem"),
     Flag("live", None, _switch, "ask the cluster whether everything is allowed that the tasks need"),
     Flag("as", "NAMESPACE/NAME", _account, "with --live: the service account [who you are]"),
 )
-CHECK_FLAGS = (*TASK_FLAGS, *LIVE_FLAGS)
-ROLE_FLAGS = (
+RBAC_FLAGS = (
     Flag("service-account", "NAMESPACE/NAME", _account, "who is to be allowed what the tasks need; required"),
     Flag("name", "NAME", str, "of all Roles [NAME; in other places than NAMESPACE: NAMESPACE:NAME]"),
     Flag("allow-unknown", None, _switch, "what it cannot judge is a comment, and no failure"),
 )
-RBAC_FLAGS = (*TASK_FLAGS, *ROLE_FLAGS)
-MAX_AGE = Flag("max-age", "DURATION", parse_duration, "of health, and of --http")
-_ALL_FLAGS = (*RUN_FLAGS, *LIVE_FLAGS, *ROLE_FLAGS, MAX_AGE)
+# Of health; for --http it is in the environment alone.
+_MAX_AGE = Flag("max-age", "DURATION", parse_duration, "how old a success may be")
+_ALL_FLAGS = (*TASK_FLAGS, *OUTPUT_FLAGS, *PROCESS_FLAGS, *CHECK_FLAGS, *RBAC_FLAGS, _MAX_AGE)
 
 
 def parser(command: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -175,19 +172,29 @@ def parser(command: str, description: str, epilog: str | None = None) -> argpars
     )
 
 
-def add_tasks(command: argparse.ArgumentParser) -> None:
-    """Add what says what the tasks are."""
+def settings(
+    parser: argparse.ArgumentParser,
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    groups: Mapping[str, Sequence[Flag]],
+) -> Settings:
+    """Return what a command was given that has tasks and these flags, else what the environment says.
+
+    Of `groups` the names are titles. Raises InvalidInput with all problems of the environment.
+    """
+    tasks = parser.add_argument_group("tasks", "With none given: /etc/kubectl-sidecar/tasks.")
     help_of_lines = "a task line: 'kubectl get pod p | cat > p'"
-    tasks = command.add_argument_group("tasks", "With none given: /etc/kubectl-sidecar/tasks.")
     tasks.add_argument("lines", metavar="LINE", nargs="*", default=[], help=help_of_lines)
     for flag in TASK_FLAGS:
         flag.add_to(tasks)
-
-
-def settings(given: argparse.Namespace, environ: Mapping[str, str], flags: Sequence[Flag]) -> Settings:
-    """Return what was given, else what the environment says; raises InvalidInput with all of its problems."""
-    values = {flag.field: value for flag, value in _from_environment(environ) if flag in flags}
-    values |= vars(given)
+    known = {*TASK_FLAGS, _MAX_AGE}
+    for title, flags in groups.items():
+        group = parser.add_argument_group(title) if title else parser
+        for flag in flags:
+            flag.add_to(group)
+        known.update(flags)
+    given = vars(parser.parse_args(words))
+    values = {flag.field: value for flag, value in _from_environment(environ) if flag in known} | given
     for name in ("files", "lines"):
         values[name] = tuple(values.get(name, ()))
     return Settings(**values)

@@ -34,10 +34,7 @@ _GROUP = "rbac.authorization.k8s.io"
 def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher) -> int:
     """Print the manifests; return the exit status."""
     parser = flags.parser("rbac", _DESCRIPTION, _EPILOG)
-    flags.add_tasks(parser)
-    for flag in flags.ROLE_FLAGS:
-        flag.add_to(parser)
-    settings = flags.settings(parser.parse_args(words), environ, flags.RBAC_FLAGS)
+    settings = flags.settings(parser, words, environ, {"": flags.RBAC_FLAGS})
     if settings.service_account is None:
         parser.error("--service-account NAMESPACE/NAME is required")
     tasks = loader(replace(settings, allow_unset=True), environ, launcher).load()

@@ -66,12 +66,8 @@ def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher, s
 
 def _settings(words: Sequence[str], environ: Mapping[str, str]) -> Settings:
     parser = flags.parser("run", flags.DESCRIPTION, flags.EPILOG)
-    flags.add_tasks(parser)
-    for title, members in (("outputs", flags.OUTPUT_FLAGS), ("the process", flags.PROCESS_FLAGS)):
-        group = parser.add_argument_group(title)
-        for flag in members:
-            flag.add_to(group)
-    settings = flags.settings(parser.parse_args(words), environ, (*flags.RUN_FLAGS, flags.MAX_AGE))
+    groups = {"outputs": flags.OUTPUT_FLAGS, "the process": flags.PROCESS_FLAGS}
+    settings = flags.settings(parser, words, environ, groups)
     return replace(settings, output_dir=os.path.abspath(settings.output_dir))
 
 

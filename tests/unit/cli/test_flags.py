@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 
 import pytest
@@ -11,19 +10,12 @@ from kubectl_sidecar.cli import flags
 from kubectl_sidecar.errors import InvalidInput
 from kubectl_sidecar.task import Settings
 
-ALL = (*flags.RUN_FLAGS, flags.ALLOW_UNSET)
-
-
-def command() -> argparse.ArgumentParser:
-    parser = flags.parser("run", "")
-    flags.add_tasks(parser)
-    for flag in (*flags.OUTPUT_FLAGS, *flags.PROCESS_FLAGS, flags.ALLOW_UNSET):
-        flag.add_to(parser)
-    return parser
+GROUPS = {"a": flags.OUTPUT_FLAGS, "b": flags.PROCESS_FLAGS, "": flags.CHECK_FLAGS}
+ALL = (*flags.TASK_FLAGS, *flags.OUTPUT_FLAGS, *flags.PROCESS_FLAGS, *flags.CHECK_FLAGS)
 
 
 def settings(*words: str, environ: Mapping[str, str] | None = None) -> Settings:
-    return flags.settings(command().parse_args(words), environ or {}, ALL)
+    return flags.settings(flags.parser("run", ""), words, environ or {}, GROUPS)
 
 
 def refusal(environ: Mapping[str, str]) -> list[str]:
@@ -59,6 +51,8 @@ GOOD = [
     ("http", ":8080", "http", ("", 8080)),
     ("log-format", "json", "log_format", "json"),
     ("allow-unset", "true", "allow_unset", True),
+    ("live", "true", "live", True),
+    ("as", "shop/app", "as_account", ("shop", "app")),
 ]
 
 
@@ -93,9 +87,8 @@ def test_flags_win_over_the_environment() -> None:
 
 
 def test_what_a_command_has_no_flag_for_it_does_not_take_from_the_environment() -> None:
-    given = flags.parser("check", "").parse_args([])
-    found = flags.settings(given, {"KUBECTL_SIDECAR_OUTPUT_DIR": "/data"}, flags.CHECK_FLAGS)
-    assert found == Settings()
+    environ = {"KUBECTL_SIDECAR_OUTPUT_DIR": "/data"}
+    assert flags.settings(flags.parser("check", ""), [], environ, {"": flags.CHECK_FLAGS}) == Settings()
 
 
 def test_the_path_of_the_status_file_is_made_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +131,7 @@ def test_a_bad_variable_is_named(name: str, text: str, problem: str) -> None:
 @pytest.mark.parametrize(("name", "text", "problem"), BAD)
 def test_a_bad_flag_is_named(name: str, text: str, problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
-        command().parse_args([f"--{name}", text])
+        settings(f"--{name}", text)
     assert refused.value.code == 2
     assert capsys.readouterr().err.endswith(f"kubectl-sidecar run: error: argument --{name}: {problem}\n")
 

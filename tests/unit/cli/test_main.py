@@ -103,7 +103,7 @@ def test_help_fits_a_terminal(
 def test_the_help_of_run_names_every_flag_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--help"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    for flag in flags.RUN_FLAGS:
+    for flag in (*flags.TASK_FLAGS, *flags.OUTPUT_FLAGS, *flags.PROCESS_FLAGS):
         (line,) = filter(re.compile(rf" +(-f( FILE)?, )?--{flag.name} ").match, shown)
         has_default = flag.metavar and flag.name not in ("file", "status-file")
         assert line.endswith("]") == bool(has_default)
