@@ -225,12 +225,11 @@ class _Reader:
 
     def _is_unset(self, value: str, instead: str) -> bool:
         """Tell whether a variable in a value is not set, and note what is taken instead."""
-        if not (variables := _variables(value)):
-            return False
+        variables = _variables(value)
         note = f"{variables} is not set here: {instead}"
-        if note not in self._found.notes:
+        if variables and note not in self._found.notes:
             self._found.notes.append(note)
-        return True
+        return bool(variables)
 
 
 def _variables(value: str) -> str:
