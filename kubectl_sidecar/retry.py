@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,10 +23,10 @@ PERIOD_JITTER = 0.1
 def until_success(
     attempt: Callable[[], T],
     *,
-    sleep: Callable[[float], None],
+    sleep: Callable[[float], object],
     failed: Callable[[RefreshFailed, float | None], None],
     max_failures: int | None = None,
-    deadline: float | None = None,
+    deadline: float = math.inf,
 ) -> T:
     """Call `attempt` until it succeeds, with backoff between the attempts, and return what it returns.
 
@@ -35,29 +36,28 @@ def until_success(
     at once: so a stop gets out without one more attempt (tenacity's own stop_when_event_set makes one).
     """
 
-    def report(state: tenacity.RetryCallState, delay: float | None) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        assert isinstance(error, RefreshFailed)
-        failed(error, delay)
-
-    def give_up(state: tenacity.RetryCallState) -> T:
-        report(state, None)
+    def report(state: tenacity.RetryCallState) -> None:
         assert state.outcome is not None
-        return state.outcome.result()  # type: ignore[no-any-return] # raises the last failure
+        error = state.outcome.exception()
+        assert isinstance(error, RefreshFailed)
+        failed(error, state.upcoming_sleep)
 
-    stop: tenacity.stop.stop_base = tenacity.stop_never
+    stop: tenacity.stop.stop_base = tenacity.stop_before_delay(deadline)
     if max_failures is not None:
         stop |= tenacity.stop_after_attempt(max_failures)
-    if deadline is not None:
-        stop |= tenacity.stop_before_delay(deadline)
-    return tenacity.Retrying(
+    retrying = tenacity.Retrying(
         sleep=sleep,
         retry=tenacity.retry_if_exception_type(RefreshFailed),
         wait=tenacity.wait_random_exponential(FIRST_BACKOFF, LONGEST_BACKOFF, min=SHORTEST_BACKOFF),
         stop=stop,
-        before_sleep=lambda state: report(state, state.upcoming_sleep),
-        retry_error_callback=give_up,
-    )(attempt)
+        before_sleep=report,
+        reraise=True,
+    )
+    try:
+        return retrying(attempt)
+    except RefreshFailed as error:
+        failed(error, None)
+        raise
 
 
 def backoff(failures: int, longest: float = LONGEST_BACKOFF) -> float:

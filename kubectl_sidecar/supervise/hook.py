@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from typing import NoReturn
@@ -38,7 +39,7 @@ class HookRunner:
             self._wait(None)
             self.tell()
 
-    def tell(self, deadline: float | None = None) -> None:
+    def tell(self, deadline: float = math.inf) -> None:
         """Run the hook until it succeeds; raises RefreshFailed after `deadline` seconds, and Stopping."""
         recorder = self._context.recorder
         retry.until_success(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -114,7 +115,7 @@ class Worker:
                     sleep=self.sleep,
                     failed=lambda error, delay: recorder.failed(self.task, str(error), delay),
                     max_failures=settings.max_failures,
-                    deadline=settings.deadline if settings.once else None,
+                    deadline=settings.deadline if settings.once else math.inf,
                 )
                 pause = max(0.0, began + self._period() - time.monotonic())
                 recorder.succeeded(self.task, published, pause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -30,7 +31,7 @@ class Attempts:
         sleep: Callable[[float], None] | None = None,
         *,
         max_failures: int | None = None,
-        deadline: float | None = None,
+        deadline: float = math.inf,
     ) -> str:
         return until_success(
             self,
