@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tenacity
 
@@ -23,7 +23,7 @@ PERIOD_JITTER = 0.1
 def until_success(
     attempt: Callable[[], T],
     *,
-    sleep: Callable[[float], object],
+    sleep: Callable[[float], Any],
     failed: Callable[[RefreshFailed, float | None], None],
     max_failures: int | None = None,
     deadline: float = math.inf,

@@ -92,7 +92,7 @@ class Stop(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        # Each ends something that runs, and returns at once.
+        # Each ends something that runs, or a sleep, and returns at once.
         self.ends: set[Callable[[], None]] = set()
 
     def set(self) -> None:
@@ -105,6 +105,17 @@ class Stop(threading.Event):
         """Raise Stopping when it is set."""
         if self.is_set():
             raise Stopping
+
+    def sleep(self, seconds: float | None, wake: threading.Event) -> bool:
+        """Wait `seconds`, None: for ever, or until `wake` is set; clear it, and tell whether it was.
+
+        Raises Stopping, without delay, when this is set.
+        """
+        self.ends.add(wake.set)
+        woken = self.is_set() or wake.wait(seconds)
+        self.check()
+        wake.clear()
+        return woken
 
 
 @dataclass(eq=False)
@@ -140,7 +151,7 @@ class Pipeline:
 
     def limit(self, seconds: float) -> None:
         """End it as "timeout" after that time; raises RefreshFailed when no thread can be started for it."""
-        self._after(seconds, self.end, "timeout")
+        self.after(seconds, self.end, "timeout")
 
     def end(self, why: Why = "stopped") -> None:
         """Send SIGTERM to each group now and SIGKILL after the grace. Any thread may; returns at once."""
@@ -149,14 +160,16 @@ class Pipeline:
                 self._why = why
                 self._signal(signals.SIGTERM)
                 try:
-                    self._after(self.launcher.grace, self._signal, signals.SIGKILL)
+                    self.after(self.launcher.grace, self._signal, signals.SIGKILL)
                 except RefreshFailed:
                     self._signal(signals.SIGKILL)
 
-    def _after(self, seconds: float, action: Callable[..., None], argument: object) -> None:
+    def after(self, seconds: float, action: Callable[..., None], *arguments: object) -> None:
+        """Call `action` after that time, unless it is over by then; raises as limit() does."""
+
         def act() -> None:
             if not self._over.wait(min(seconds, threading.TIMEOUT_MAX)):
-                action(argument)
+                action(*arguments)
 
         with _refused("the timeout cannot be set"):
             threading.Thread(target=act, daemon=True).start()

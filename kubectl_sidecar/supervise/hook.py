@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import threading
 from typing import NoReturn
 
 from kubectl_sidecar import retry
-from kubectl_sidecar.errors import Stopping
 from kubectl_sidecar.process.pipeline import Stop
 from kubectl_sidecar.supervise.refresh import Context, check
 from kubectl_sidecar.task import HOOK_OUTPUT, Hook, Task
@@ -22,12 +22,12 @@ class HookRunner:
     """
 
     def __init__(self, task: Task, hook: Hook, context: Context, stop: Stop) -> None:
-        """`stop` ends what it runs; whoever sets it calls `send()` then."""
         self._task = task
         self._hook = hook
         self._context = context
         self._stop = stop
         self._news = threading.Event()
+        self._sleep = functools.partial(stop.sleep, wake=self._news)
 
     def send(self) -> None:
         """Tell of what is published now; what others have not been told yet is forgotten."""
@@ -36,7 +36,7 @@ class HookRunner:
     def run(self) -> NoReturn:
         """Tell whatever is sent, for ever; raises Stopping."""
         while True:
-            self._wait(None)
+            self._sleep(None)
             self.tell()
 
     def tell(self, deadline: float = math.inf) -> None:
@@ -44,31 +44,19 @@ class HookRunner:
         recorder = self._context.recorder
         retry.until_success(
             self._attempt,
-            sleep=self._wait,
+            sleep=self._sleep,
             failed=lambda error, delay: recorder.hook_failed(self._task, str(error), delay),
             deadline=deadline,
         )
         recorder.hook_succeeded(self._task)
 
-    def _wait(self, seconds: float | None) -> None:
-        """Wait, at most until there is something newer to tell. Raises Stopping."""
-        if not self._stop.is_set():
-            self._news.wait(seconds)
-        if self._stop.is_set():
-            raise Stopping
-
     def _attempt(self) -> None:
         """Run the hook once; raises RefreshFailed and Stopping."""
-        # From here on a change leads to another run.
-        self._news.clear()
-        if self._hook.stages:
-            self._run_stages()
+        if self._hook.url:
+            from kubectl_sidecar.supervise.post import post  # 3 MB, for those who need it
+
+            post(self._hook, self._task, self._stop)
             return
-        from kubectl_sidecar.supervise.post import post  # 3 MB, for those who need it
-
-        post(self._hook, self._task, self._stop)
-
-    def _run_stages(self) -> None:
         context = self._context
         path = os.path.join(context.settings.output_dir, self._task.output)
         with open(os.devnull, "wb", buffering=0) as null:

@@ -13,7 +13,7 @@ import threading
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from kubectl_sidecar import __version__
-from kubectl_sidecar.errors import RefreshFailed, Stopping
+from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.process.pipeline import Stop
 from kubectl_sidecar.supervise.refresh import timed_out
 from kubectl_sidecar.task import Hook, Task
@@ -33,8 +33,7 @@ def post(hook: Hook, task: Task, stop: Stop) -> None:
     end = functools.partial(wrong.put, "")
     stop.ends.add(end)
     try:
-        if stop.is_set():
-            raise Stopping
+        stop.check()
         # In a thread of its own: nothing interrupts one that asks a name server.
         threading.Thread(target=lambda: wrong.put(_talk(connection, url)), daemon=True).start()
         text = wrong.get(timeout=task.timeout)
@@ -47,8 +46,7 @@ def post(hook: Hook, task: Task, stop: Stop) -> None:
         if (sock := connection.sock) is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-    if stop.is_set():
-        raise Stopping
+    stop.check()
     if text:
         place = f" {url.scheme}://{server}{url.path}" * (not hook.expanded)
         raise RefreshFailed(f"POST{place}: {text}")
