@@ -46,14 +46,15 @@ def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher, s
             )
             recorder = Recorder(_status_files(settings, directory), memory_file=launcher.memory_file)
             with contextlib.closing(recorder):
+                environment = kubeconfig.stage_environment(environ, launcher.memory_file, cache)
                 context = Context(
                     settings=settings,
                     launcher=launcher,
-                    environment=kubeconfig.stage_environment(environ, launcher.memory_file, cache),
+                    environment=environment,
+                    watch_environment=kubeconfig.watch_environment(environment),
                     cache=kubeconfig.DiscoveryCache(cache),
                     recorder=recorder,
                     slots=threading.Semaphore(settings.concurrency),
-                    ended=lambda: signals.inbox.put(None),
                 )
                 supervisor = Supervisor(context, source, signals)
                 if settings.http:

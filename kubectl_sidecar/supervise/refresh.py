@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kubectl_sidecar.errors import NotFound, RefreshFailed, Stopping
@@ -18,7 +18,6 @@ from kubectl_sidecar.publish.file import Published
 from kubectl_sidecar.status.recorder import Recorder
 from kubectl_sidecar.task import Settings, Stage, Task
 from kubectl_sidecar.units import format_duration
-from kubectl_sidecar.watch.reflector import Document
 
 # Bytes; more than a program writes at once.
 _ROOM = 64 << 10
@@ -30,14 +29,13 @@ class Context:
 
     settings: Settings
     launcher: Launcher
-    # Of every stage.
+    # Of every stage, and of a kubectl that watches.
     environment: Mapping[str, str]
+    watch_environment: Mapping[str, str]
     cache: DiscoveryCache
     recorder: Recorder
     # Held while a whole line runs: each costs kubectl's 46 MB.
     slots: threading.Semaphore
-    # Told when a worker or a watch has come to its end.
-    ended: Callable[[], None]
 
     def start(
         self,
@@ -75,32 +73,34 @@ class Refresher:
         """Run the whole line, and publish; raises RefreshFailed, and the output is as it was, or Stopping."""
         with self._context.slots:
             self._context.cache.expire()
-            with self._start(self._task.stages) as pipeline:
+            with self._context.start(self._task.stages, self._stop) as pipeline:
                 try:
                     return self._publish(pipeline, pipeline.finish(self._task.timeout))
                 except NotFound as error:
                     return self._missing(error)
 
-    def feed(self, document: Document) -> Published:
-        """Give a document of the source to the other stages, and publish; raises as `run` does."""
+    def feed(self, document: bytes) -> Published:
+        """Give a document of the source to the other stages, and publish; raises as `run` does.
+
+        An empty one: there is no such object.
+        """
         assert self._task.watch is not None
-        if document.content is None:
+        if not document:
             return self._missing(NotFound("the object does not exist"))
         ahead = self._task.watch.ahead
         # Stages that may be started ahead are small: only the others count as a running line.
         slot = contextlib.nullcontext() if ahead else self._context.slots
         with slot, self._take_waiting() as pipeline:
-            ended = pipeline.finish(self._task.timeout, document.content)
-            published = self._publish(pipeline, ended)
+            published = self._publish(pipeline, pipeline.finish(self._task.timeout, document))
         if ahead:
             # So that the next change finds them waiting: it is in the file in 2 ms and not 18.
             with contextlib.suppress(RefreshFailed):
-                self._waiting = self._start(self._task.stages[1:], fed=True)
+                self._waiting = self._context.start(self._task.stages[1:], self._stop, fed=True)
         return published
 
     def probe(self) -> None:
         """Run the source alone, and throw its output away; raises RefreshFailed, NotFound and Stopping."""
-        with self._context.slots, self._start(self._task.stages[:1]) as pipeline:
+        with self._context.slots, self._context.start(self._task.stages[:1], self._stop) as pipeline:
             check(pipeline.finish(self._task.timeout), self._task, self._context)
 
     def _take_waiting(self) -> Pipeline:
@@ -109,10 +109,7 @@ class Refresher:
             if waiting.is_waiting():
                 return waiting
             waiting.close()
-        return self._start(self._task.stages[1:], fed=True)
-
-    def _start(self, stages: Sequence[Stage], *, fed: bool = False) -> Pipeline:
-        return self._context.start(stages, self._stop, fed=fed)
+        return self._context.start(self._task.stages[1:], self._stop, fed=True)
 
     def _missing(self, error: NotFound) -> Published:
         """Do what @on-missing says when the object does not exist; raises `error` for keep."""

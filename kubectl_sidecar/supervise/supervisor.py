@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 
-from kubectl_sidecar.errors import InvalidInput
-from kubectl_sidecar.kubectl.kubeconfig import watch_environment
+from kubectl_sidecar.errors import InvalidInput, RefreshFailed, Stopping
 from kubectl_sidecar.parse.load import Loader
 from kubectl_sidecar.process.signals import Signals
 from kubectl_sidecar.status.document import HEARTBEAT
@@ -34,6 +36,8 @@ class Supervisor:
         self._desired: dict[str, Task] = {}
         self._workers: dict[str, Worker] = {}
         self._reflectors: list[Reflector] = []
+        # How each of their threads ends, kept until none is desired any more.
+        self._threads: dict[Worker | Reflector, list[Future[None]]] = {}
         self._next_look = 0.0
 
     def run(self, tasks: Sequence[Task]) -> int:
@@ -50,8 +54,9 @@ class Supervisor:
 
     def watches(self) -> dict[str, bool]:
         """Return of each watched output whether its watch tells of changes; any thread may ask."""
-        known = [(worker.output, worker.is_watching) for worker in list(self._workers.values())]
-        return {output: is_watching for output, is_watching in known if is_watching is not None}
+        workers = list(self._workers.values())
+        watched = {worker.task.output: worker.reflector for worker in workers if worker.reflector}
+        return {output: reflector.state == "watching" for output, reflector in watched.items()}
 
     def _step(self) -> int | None:
         """Wait for what comes next, and act on it; return the exit status when that was the end."""
@@ -62,7 +67,10 @@ class Supervisor:
             case "HUP":
                 self._reload(asked=True)
             case "USR1":
-                self._refresh_now()
+                for reflector in self._reflectors:
+                    reflector.renew()
+                for worker in self._workers.values():
+                    worker.wake.set()
         if self._context.settings.reload and time.monotonic() >= self._next_look:
             # Less than the time between two beats, so that no beat passes without a look.
             self._next_look = time.monotonic() + HEARTBEAT * 0.9
@@ -78,14 +86,14 @@ class Supervisor:
             return None
 
     def _outcome(self) -> int | None:
-        threads: list[Worker | Reflector] = [*self._workers.values(), *self._reflectors]
-        for crash in (thread.crash for thread in threads if thread.crash is not None):
-            raise crash
-        workers = self._workers.values()
-        if self._context.settings.once and not all(worker.has_ended for worker in workers):
-            return None
-        gave_up = any(worker.gave_up for worker in workers)
-        return int(gave_up) if gave_up or self._context.settings.once else None
+        """Return the exit status when that was the end; raises what is a bug in a thread."""
+        threads = [thread for threads in self._threads.values() for thread in threads]
+        errors = [thread.exception() for thread in threads if thread.done()]
+        for error in errors:
+            if error is not None and not isinstance(error, RefreshFailed):
+                raise error
+        is_over = len(errors) == len(threads) if self._context.settings.once else any(errors)
+        return int(any(errors)) if is_over else None
 
     def _reload(self, *, asked: bool) -> None:
         try:
@@ -108,21 +116,27 @@ class Supervisor:
 
     def _reconcile(self) -> None:
         """Stop what is not desired any more; start what is, as soon as the one before it has ended."""
-        for worker in list(self._workers.values()):
-            if self._desired.get(worker.output) != worker.task:
-                worker.stop()
-                if worker.has_ended:
-                    worker.join()
-                    del self._workers[worker.output]
+        for output, worker in list(self._workers.items()):
+            if self._desired.get(output) != worker.task and self._end(worker):
+                if worker.reflector is not None:
+                    del worker.reflector.members[output]
+                del self._workers[output]
         for output, task in self._desired.items():
             if output not in self._workers:
-                self._workers[output] = Worker(task, self._reflector(task), self._context)
-                self._workers[output].start()
+                self._workers[output] = self._worker(task)
         for reflector in [one for one in self._reflectors if not one.members]:
-            reflector.stop()
-            if reflector.has_ended:
-                reflector.join()
+            if self._end(reflector):
                 self._reflectors.remove(reflector)
+
+    def _worker(self, task: Task) -> Worker:
+        reflector = self._reflector(task)
+        worker = Worker(task, reflector, self._context)
+        if reflector is not None:
+            reflector.members[task.output] = worker.wake
+        self._start(worker, task.output, worker.run)
+        if worker.hook is not None and not self._context.settings.once:
+            self._start(worker, task.output, worker.hook.run)
+        return worker
 
     def _reflector(self, task: Task) -> Reflector | None:
         """Return the watch of a task, which it shares with all that have the same source and period."""
@@ -130,29 +144,40 @@ class Supervisor:
             return None
         for reflector in self._reflectors:
             same = (reflector.plan.argv, reflector.every) == (task.watch.argv, task.every)
-            if same and not reflector.stopping.is_set():
+            if same and not reflector.stop.is_set():
                 return reflector
-        self._reflectors.append(
-            Reflector(
-                task.watch,
-                task.every,
-                self._context.launcher,
-                watch_environment(self._context.environment),
-                self._context.ended,
-            )
-        )
-        return self._reflectors[-1]
+        context = self._context
+        reflector = Reflector(task.watch, task.every, context.launcher, context.watch_environment)
+        self._reflectors.append(reflector)
+        self._start(reflector, "watch", reflector.run)
+        return reflector
 
-    def _refresh_now(self) -> None:
-        for reflector in self._reflectors:
-            reflector.renew()
-        for worker in self._workers.values():
-            worker.wake()
+    def _start(self, owner: Worker | Reflector, name: str, work: Callable[[], None]) -> None:
+        """Run `work` in a thread that ends when its owner is stopped, and then tells the loop."""
+        thread: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                with contextlib.suppress(Stopping):
+                    work()
+                thread.set_result(None)
+            except BaseException as error:  # noqa: BLE001 (the loop judges it)
+                thread.set_exception(error)
+            self._signals.inbox.put(None)
+
+        threading.Thread(target=run, name=name, daemon=True).start()
+        self._threads.setdefault(owner, []).append(thread)
+
+    def _end(self, owner: Worker | Reflector) -> bool:
+        """Stop a worker or a watch; tell whether it has ended."""
+        owner.stop.set()
+        has_ended = all(thread.done() for thread in self._threads[owner])
+        if has_ended:
+            del self._threads[owner]
+        return has_ended
 
     def _stop(self) -> None:
         """End every task and watch; their stages get `--grace`."""
-        threads: list[Worker | Reflector] = [*self._workers.values(), *self._reflectors]
-        for thread in threads:
-            thread.stop()
-        for thread in threads:
-            thread.join()
+        for owner in self._threads:
+            owner.stop.set()
+        wait(thread for threads in self._threads.values() for thread in threads)

@@ -9,13 +9,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NoReturn
 
-from kubectl_sidecar.errors import RefreshFailed, Stopping
+from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.kubectl.stderr import failure, refuses_watch
-from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
+from kubectl_sidecar.process.pipeline import Launcher, Pipeline, Stop
 from kubectl_sidecar.retry import LONGEST_BACKOFF, backoff, jittered
 from kubectl_sidecar.task import WatchPlan
 from kubectl_sidecar.units import format_duration
@@ -36,209 +36,133 @@ _SETTLED = 5.0
 _FAILURES_BEFORE_NOTE = 3
 # An object of the API has at most 1.5 MiB (etcd's limit), more as text; a line is held in memory.
 _LONGEST_LINE = 4 << 20
-_RENEWED = "renewed"
+_RECOVERED = "watched again"
 
 # starting: the watch has told nothing yet; down: it has ended, and is tried again later.
 _State = Literal["starting", "watching", "down"]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """The newest state of an object that a watch has told."""
-
-    # JSON, ending in a newline; None: there is no such object.
-    content: bytes | None
+class _Refused(RefreshFailed):
+    """The server has answered that what a watch needs is not to be had."""
 
 
-class Member(Protocol):
-    """A task that shares the watch."""
-
-    @property
-    def output(self) -> str: ...
-    def wake(self) -> None:
-        """Hear that there is news: the watch was begun or has ended, or has told something."""
-
-
+@dataclass(eq=False)
 class Reflector:
-    """One watch, kept alive by a thread of its own and renewed every `every` seconds, which is the resync.
+    """One watch, kept alive by `run` and renewed every `every` seconds, which is the resync.
 
     No output goes back to an older version: a watch begins with a list, which is newer than all that was
     known before it began. A task that was polled while the watch was begun has it begun once more (`renew`).
     """
 
-    def __init__(
-        self,
-        plan: WatchPlan,
-        every: float,
-        launcher: Launcher,
-        environment: Mapping[str, str],
-        ended: Callable[[], None],
-    ) -> None:
-        """`ended` is told when its thread has come to its end."""
-        self.plan = plan
-        self.every = every
-        self.state: _State = "starting"
-        self.has_ended = False
-        self.crash: BaseException | None = None
-        self._launcher = launcher
-        self._environment = environment
-        self._ended = ended
-        self.members: set[Member] = set()
-        self._lock = threading.Lock()
-        self.stopping = Stop()
-        self._resume = threading.Event()
-        self._pipeline: Pipeline | None = None
-        self._newest: Document | None = None
-        self._refused = False
-        # It was said that the tasks are polled instead.
-        self._noted = False
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-
-    def add(self, member: Member) -> None:
-        """Wake `member` from now on; the first one starts the watch."""
-        self.members.add(member)
-        if self._thread.ident is None:
-            self._thread.start()
-
-    def remove(self, member: Member) -> None:
-        """Wake `member` no more."""
-        self.members.discard(member)
-
-    def stop(self) -> None:
-        """End the watch; `ended` is told when that has happened."""
-        self.stopping.set()
-        self._resume.set()
-
-    def join(self) -> None:
-        """Wait until it has ended."""
-        self._thread.join()
+    plan: WatchPlan
+    every: float  # seconds
+    launcher: Launcher
+    environment: Mapping[str, str]  # of kubectl
+    stop: Stop = field(default_factory=Stop)
+    # The outputs of the tasks that share it. Each event is set when there is news: the watch was begun or has
+    # ended, or has told something.
+    members: dict[str, threading.Event] = field(default_factory=dict)
+    state: _State = "starting"
+    # What the watch has told last, where it feeds: JSON, ending in a newline; empty: there is no such object.
+    newest: bytes | None = None
+    # The level of what was said last of it. WARNING: that the tasks are polled instead.
+    _said: int = logging.INFO
+    _pipeline: Pipeline | None = None
+    # Set by renew(): what the present watch tells counts no more.
+    _renewed: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def renew(self) -> None:
         """Begin the watch anew, now; what the present one has told counts no more."""
         with self._lock:
-            pipeline, self._pipeline = self._pipeline, None
-            self.state, self._newest = "starting", None
-        if pipeline is not None:
-            pipeline.end()
-        self._resume.set()
-
-    def renew_if_begun(self) -> None:
-        """Begin the watch anew unless it is down: its list may be older than what a task has published."""
-        if self.state != "down":
-            self.renew()
-
-    def newest(self) -> Document | None:
-        """Return the newest state that the watch has told; None: it has told nothing."""
-        return self._newest
+            self._enter("starting", wake=False)
+            self._renewed.set()
+            if self._pipeline is not None:
+                self._pipeline.end()
 
     def note_missing(self) -> None:
         """Take it from a task that there is no such object, while the watch itself has told nothing."""
         with self._lock:
             if self.state == "starting":
-                self.state, self._newest = "watching", Document(None)
+                self._enter("watching", b"", wake=False)
 
-    def _run(self) -> None:
-        failures = 0
-        try:
-            while True:
-                began = time.monotonic()
-                # While it is tried again, its tasks are polled: they need not hear of each try.
-                self._enter("starting", wake=failures == 0)
-                reason = self._watch()
-                if reason == _RENEWED:
-                    continue
-                if reason is None or time.monotonic() - began >= _LIVED:
-                    failures = 0
-                    self._note_recovery()
-                    continue
-                failures += 1
-                if self._refused or failures >= _FAILURES_BEFORE_NOTE:
-                    self._note(reason)
-                self._enter("down", wake=failures == 1)
-                self._resume.wait(backoff(failures, _LONGEST_REFUSAL if self._refused else LONGEST_BACKOFF))
-        except Stopping:
-            pass
-        except BaseException as error:  # noqa: BLE001 (a bug: the tasks would wait for ever)
-            self.crash = error
-        finally:
-            self._enter("down", wake=True)
-            self.has_ended = True
-            self._ended()
-
-    def _watch(self) -> str | None:
-        """Watch until that ends; return why it did: None if it was time, _RENEWED if it was asked for.
-
-        Raises Stopping. The exit status of kubectl says nothing: it is 0 when the connection is lost.
-        """
-        self._resume.clear()
-        try:
-            ended = self._listen()
-        except RefreshFailed as error:
-            return str(error)
-        if self.stopping.is_set():
-            raise Stopping
-        if ended.why != "exited":
-            return None if ended.why == "timeout" else _RENEWED
-        self._refused = refuses_watch(ended.stderrs[0])
-        return str(failure(ended)) if ended.failed() else "it keeps ending early"
-
-    def _listen(self) -> Ended:
-        """Start kubectl and pass on what it tells; raises RefreshFailed and Stopping."""
-        read, write = os.pipe2(os.O_CLOEXEC)
-        with open(read, "rb") as lines:
+    def run(self) -> NoReturn:
+        """Keep the watch alive; raises Stopping."""
+        failures, pause = 0, 0.0
+        while True:
+            self.stop.sleep(pause, self._renewed)
+            began, pause = time.monotonic(), 0.0
+            # While it is tried again, its tasks are polled: they need not hear of each try.
+            self._enter("starting", wake=failures == 0)
             try:
-                argvs = [self.plan.argv]
-                pipeline = self._launcher.start(argvs, self._environment, self.stopping, stdout=write)
-            finally:
-                os.close(write)
-            settled = threading.Timer(_SETTLED, self._note_recovery)
-            settled.daemon = True
-            settled.start()
-            try:
-                with pipeline:
-                    pipeline.limit(jittered(self.every))
-                    self._pipeline = pipeline
-                    longest = max(self._launcher.max_output, _LONGEST_LINE)
-                    while line := lines.readline(longest):
-                        if len(line) == longest and not line.endswith(b"\n"):
-                            raise RefreshFailed(f"an object has more than {longest} bytes")
-                        self._tell(pipeline, line)
-                    return pipeline.wait()
-            finally:
-                settled.cancel()
+                is_fine = self._watch()
+            except RefreshFailed as error:
+                is_fine = time.monotonic() - began >= _LIVED
+                if not is_fine:
+                    failures += 1
+                    pause = self._go_down(failures, error)
+            if is_fine:
+                failures = 0
+                self._say(logging.INFO, _RECOVERED)
 
-    def _tell(self, pipeline: Pipeline, line: bytes) -> None:
-        with self._lock:
-            if pipeline is not self._pipeline:
-                return  # it is being renewed
-            if self.plan.feeds:
-                self._newest = Document(read_event(line, with_managed_fields=self.plan.managed_fields))
-            self.state = "watching"
-        self._wake_members()
-
-    def _enter(self, state: _State, *, wake: bool) -> None:
-        with self._lock:
-            self.state, self._newest = state, None
-        if wake:
-            self._wake_members()
-
-    def _note(self, reason: str) -> None:
-        if not self._noted:
-            self._noted = True
+    def _go_down(self, failures: int, error: RefreshFailed) -> float:
+        """Have the tasks polled; return the seconds until the watch is tried again."""
+        is_refused = isinstance(error, _Refused)
+        if is_refused or failures >= _FAILURES_BEFORE_NOTE:
             every = format_duration(min(self.every, POLL_SECONDS))
-            self._log(
-                logging.WARNING, f"it cannot be watched, and is refreshed every {every} instead: {reason}"
-            )
+            text = f"it cannot be watched, and is refreshed every {every} instead: {error}"
+            self._say(logging.WARNING, text)
+        self._enter("down", wake=failures == 1)
+        return backoff(failures, _LONGEST_REFUSAL if is_refused else LONGEST_BACKOFF)
 
-    def _note_recovery(self) -> None:
-        if self._noted:
-            self._noted = False
-            self._log(logging.INFO, "watched again")
+    def _watch(self) -> bool:
+        """Watch until it is time for a new list (True), or until renew() or a stop (False).
 
-    def _log(self, level: int, text: str) -> None:
-        for member in list(self.members):
-            log.log(level, text, extra={"task": member.output})
+        Raises RefreshFailed when the watch has ended by itself, and Stopping. The exit status of kubectl
+        says nothing: it is 0 when the connection is lost.
+        """
+        read, write = os.pipe()
+        with open(read, "rb") as lines:
+            with open(write, "wb"):
+                pipeline = self.launcher.start([self.plan.argv], self.environment, self.stop, stdout=write)
+            with pipeline:
+                pipeline.limit(jittered(self.every))
+                pipeline.after(_SETTLED, self._say, logging.INFO, _RECOVERED)
+                with self._lock:
+                    self._pipeline = pipeline
+                    if self._renewed.is_set():
+                        pipeline.end()
+                longest = max(self.launcher.max_output, _LONGEST_LINE)
+                while line := lines.readline(longest):
+                    if len(line) == longest and not line.endswith(b"\n"):
+                        raise RefreshFailed(f"an object has more than {longest} bytes")
+                    self._tell(line)
+                ended = pipeline.wait()
+        if ended.why == "exited":
+            if not ended.failed():
+                raise RefreshFailed("it keeps ending early")
+            error = failure(ended)
+            raise _Refused(str(error)) if refuses_watch(ended.stderrs[0]) else error
+        return ended.why == "timeout"
 
-    def _wake_members(self) -> None:
-        for member in list(self.members):
-            member.wake()
+    def _tell(self, line: bytes) -> None:
+        with self._lock:
+            if self._renewed.is_set():
+                return
+            newest = None
+            if self.plan.feeds:
+                newest = read_event(line, with_managed_fields=self.plan.managed_fields) or b""
+            self._enter("watching", newest)
+
+    def _enter(self, state: _State, newest: bytes | None = None, *, wake: bool = True) -> None:
+        with self._lock:
+            self.state, self.newest = state, newest
+            for event in list(self.members.values()) if wake else ():
+                event.set()
+
+    def _say(self, level: int, text: str) -> None:
+        """Say it of each task, unless the last that was said had this level."""
+        if level != self._said:
+            self._said = level
+            for output in list(self.members):
+                log.log(level, text, extra={"task": output})

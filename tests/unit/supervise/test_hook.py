@@ -44,10 +44,10 @@ class Bed:
             settings=Settings(output_dir=str(directory)),
             launcher=launcher(grace),
             environment=os.environ,
+            watch_environment=os.environ,
             cache=DiscoveryCache(None),
             recorder=self.recorder,
             slots=threading.Semaphore(1),
-            ended=lambda: None,
         )
         self.stop = Stop()
         assert self.task.on_change
@@ -81,7 +81,6 @@ class Bed:
             yield
         finally:
             self.stop.set()
-            self.hook.send()
             thread.join(10)
         assert [type(error) for error in ended] == [Stopping]
 
