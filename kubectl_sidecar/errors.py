@@ -38,7 +38,7 @@ def quoted(text: str) -> str:
     return f"`{visible(clipped)}`"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """A character of a file, of an inline LINE or of a flag; line 0 is all of it."""
 
@@ -48,7 +48,7 @@ class Position:
     # 1-based, counted in characters; 0 when there is no place in the line to point at.
     column: int = 0
     # The line it stands in.
-    text: str = field(default="", repr=False)
+    text: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         place = f":{self.line}" * bool(self.line) + f":{self.column}" * bool(self.column)

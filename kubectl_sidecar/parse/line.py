@@ -37,15 +37,13 @@ Output = tuple[str, Position]
 _Part = tuple[Token, list[Token]]
 
 
-def parse_on_missing(text: str) -> str:
-    """Return keep or remove; raises ValueError."""
+def _parse_on_missing(text: str) -> str:
     if text not in ("keep", "remove"):
         raise ValueError(f"{quoted(text)} is neither keep nor remove; write one of them")
     return text
 
 
-def parse_switch(text: str) -> bool:
-    """Return what YAML 1.1 reads; raises ValueError."""
+def _parse_switch(text: str) -> bool:
     if text.lower() not in ("true", "yes", "on", "false", "no", "off"):
         raise ValueError(f"{quoted(text)} is neither true nor false; write one of them")
     return text.lower() in ("true", "yes", "on")
@@ -56,12 +54,12 @@ OPTIONS: dict[str, tuple[Callable[[str], object], str]] = {
     "every": (parse_duration, "a duration such as 30s"),
     "timeout": (parse_duration, "a duration such as 30s"),
     "mode": (parse_mode, "a file mode such as 0644"),
-    "on_missing": (parse_on_missing, "keep or remove"),
+    "on_missing": (_parse_on_missing, "keep or remove"),
     # Which of them it is, read_hook finds out.
     "on_change": (str, "a URL or a pipeline"),
-    "watch": (parse_switch, "true or false"),
-    "optional": (parse_switch, "true or false"),
-    "allow_empty": (parse_switch, "true or false"),
+    "watch": (_parse_switch, "true or false"),
+    "optional": (_parse_switch, "true or false"),
+    "allow_empty": (_parse_switch, "true or false"),
 }
 # As directives they have no value.
 SWITCHES = ("watch", "optional", "allow_empty")
@@ -170,15 +168,8 @@ class LineParser:
             self._find(word, f"{directive.value}: {text}")
             return None
 
-    def hook_stages(self) -> list[Stage]:
-        """Return the stages of a text that is one pipeline without an output."""
-        if len(self.lines) != 1:
-            self._findings.find(self._at(0), f"expected a URL or one pipeline, but {len(self.lines)} came")
-            return []
-        (line,) = self.lines
-        if line[0].bare.startswith("@"):
-            self._find(line[0], "directives stand outside of it, before the task's own pipeline")
-            return []
+    def hook_stages(self, line: list[Token]) -> list[Stage]:
+        """Return the stages of a line that has no output."""
         for token in line:
             if token.kind == "output":
                 self._find(token, f"what it writes is thrown away; leave {quoted(token.source)} out")
@@ -280,6 +271,7 @@ def read_hook(
     """
     problems = findings.problems
     known, wrong, hook = len(problems), "", Hook(url=text, expanded=expanded)
+    parser = LineParser(text, lambda _: where, findings)
     if _URL.match(text):
         wrong = "" if unset else _wrong_url(text)
     elif unset:
@@ -288,8 +280,12 @@ def read_hook(
         wrong = f"this is no URL; {_TWICE}"
     elif _LIKE_A_URL.match(text):
         wrong = "expected http:// or https:// at the beginning of a URL"
+    elif len(parser.lines) != 1:
+        wrong = f"expected a URL or one pipeline, but {len(parser.lines)} came"
+    elif parser.lines[0][0].bare.startswith("@"):
+        wrong = "directives stand outside of it, before the task's own pipeline"
     else:
-        hook = Hook(tuple(LineParser(text, lambda _: where, findings).hook_stages()))
+        hook = Hook(tuple(parser.hook_stages(parser.lines[0])))
     if wrong:
         findings.find(where, wrong)
     problems[known:] = [replace(one, text=f"@on-change: {one.text}") for one in problems[known:]]

@@ -63,16 +63,13 @@ class Loader:
         findings.problems += check_programs(findings.stages, self._environ.get("PATH"), self._probe)
         findings.problems += _clashes(findings.outputs, settings.output_dir, settings.status_file)
         if findings.problems:
-            order = {name: number for number, (name, _, _) in enumerate(self._loaded)}
-
-            def place(one: Problem) -> tuple[int, int, int]:
-                return order[one.where.file], one.where.line, one.where.column
-
-            raise InvalidInput(sorted(findings.problems, key=place))
+            names = [name for name, _, _ in self._loaded]
+            findings.problems.sort(key=lambda one: (names.index(one.where.file), one.where))
+            raise InvalidInput(findings.problems)
         return tuple(findings.tasks)
 
     def _parse_text(self, name: str, text: str, findings: Findings) -> None:
-        # No flag is called like one of the other options.
+        # Some options have no flag.
         defaults = {option: getattr(self._settings, option, None) for option in OPTIONS}
         defaults |= dict.fromkeys(SWITCHES, False)
         is_yaml = name.endswith((".yaml", ".yml"))
