@@ -47,12 +47,15 @@ _WORDS = {
     "bytes": "{} holds a NUL, a byte that is not UTF-8 or a byte order mark; save it without",
     "directive": "directives stand before the pipeline; move {} to the start of the line",
     "empty": '{} is empty, and sh drops an empty unquoted word; give it a value, or put "…" around it',
+    "value": "the value of {part} is not UTF-8 text; no program can take it",
+    "blanks": "the value of {part} holds blanks, of which sh makes several words"
+    '; write "{part}", or a variable for each word',
 }
 _PATTERNS = _OPERATORS | _DOLLARS
 _REFUSED = {kind: text for kind, (_, text) in _PATTERNS.items()} | _WORDS
-_BEYOND_BASH = {"split", "blank", "append", "here", "stray", "parameter", "bytes", "directive"}
+_BEYOND_BASH = {"split", "blank", "append", "here", "stray", "parameter", "bytes", "directive", "value"}
 # What bash can do, and so that it can be written in a line.
-BASH = {*_REFUSED, "blanks"} - _BEYOND_BASH
+BASH = {*_REFUSED} - _BEYOND_BASH
 _OPERATOR = re.compile("|".join(f"(?P<{kind}>{row[0]})" for kind, row in _OPERATORS.items()), re.ASCII)
 _DOLLAR = re.compile("|".join(f"(?P<{kind}>{row[0]})" for kind, row in _DOLLARS.items()), re.ASCII)
 # Where a command begins, a bare one of these begins a compound command, which ends with the other.
@@ -90,7 +93,7 @@ class Fault:
 
     at: int  # its offset in the text
     text: str  # what is wrong and, where that can be said in general, what to write instead
-    kind: str = ""  # one of _REFUSED, or "blanks" that a variable's value holds
+    kind: str = ""  # one of _REFUSED
     unset: str = ""  # the variable that is not set
 
 
@@ -107,9 +110,9 @@ class Token:
     unset: bool = False  # it holds a variable that is not set, as it is written, because that is allowed
     faults: list[Fault] = field(default_factory=list)
 
-    def refuse(self, kind: str, shown: str, at: int | None = None) -> None:
-        """Note one more fault, which is where it starts or at an offset."""
-        text = _REFUSED[kind].format(quoted(shown), name=shown[2:-1])
+    def refuse(self, kind: str, part: str = "", at: int | None = None) -> None:
+        """Note one more fault: of a part of it that is at an offset, or of all of it."""
+        text = _REFUSED[kind].format(quoted(part or self.source), part=part, name=part[2:-1])
         self.faults.append(Fault(self.start if at is None else at, text, kind))
 
 
@@ -206,12 +209,10 @@ class Reader:
                 closing.append(_CLOSING[bracket])
 
     def _word(self) -> Token:
-        word, is_quoted, opened = Token(self._at), False, -1
-        values, bare = list[str](), list[str]()
+        word, values, bare, opened = Token(self._at), list[str](), list[str](), -1
         while found := (_OUTSIDE if opened < 0 else _IN_DOUBLE).match(self._text, self._at):
             kind, piece = found.lastgroup, found.group()
             self._at = found.end()
-            is_quoted |= kind in ("escape", "single", "double")
             if kind == "double":
                 opened = found.start() if opened < 0 else -1
             elif kind == "dollar":
@@ -224,8 +225,6 @@ class Reader:
             raise _Unclosed(place, f"this {self._text[place]} is never closed")
         word.source, word.value, word.bare = self._text[word.start : self._at], "".join(values), "".join(bare)
         self._in_jq |= word.value.rpartition("/")[2] == "jq"
-        if not (word.value or is_quoted or word.faults):
-            word.refuse("empty", word.source)
         _check(word)
         return word
 
@@ -257,24 +256,24 @@ class Reader:
                 way_out = "if it is a variable of jq, put the jq program in single quotes"
             word.faults.append(Fault(at, f"${name} is not set; {way_out}", unset=name))
         elif _NOT_TEXT.search(value):
-            word.faults.append(Fault(at, f"the value of ${name} is not UTF-8 text; no program can take it"))
+            word.refuse("value", f"${name}", at)
         elif not double and re.search("[ \t\n]", value):
-            text = f"the value of {found.group()} holds blanks, of which sh makes several words"
-            text += f'; write "{found.group()}", or a variable for each word'
-            word.faults.append(Fault(at, text, "blanks"))
+            word.refuse("blanks", found.group(), at)
         return value or ""
 
 
 def _check(word: Token) -> None:
-    """Note what is wrong with the bare parts of a word."""
+    """Note what is wrong with a word as a whole."""
+    if not (word.value or word.faults or re.search("['\"]", word.source)):
+        word.refuse("empty")
     if _NOT_TEXT.search(word.source):
-        word.refuse("bytes", word.source)
+        word.refuse("bytes")
     if _TILDE.search(word.bare):
-        word.refuse("tilde", word.source)
+        word.refuse("tilde")
     opened, closed = word.bare.find("{"), word.bare.rfind("}")
     has_comma = 0 <= opened < closed and "," in word.bare[opened:closed]
     if _SEQUENCE.search(word.bare) or (has_comma and not _PAIRS_WITHOUT_COMMA.fullmatch(word.bare)):
-        word.refuse("braces", word.source)
+        word.refuse("braces")
 
 
 def _begin_command(tokens: list[Token], compounds: list[tuple[int, str]]) -> None:
@@ -289,11 +288,11 @@ def _begin_command(tokens: list[Token], compounds: list[tuple[int, str]]) -> Non
         first, _ = compounds.pop()
         tokens[first:] = [_compound(tokens[first:])]
     elif _RESERVED.fullmatch(last.bare):
-        last.refuse("language" if last.bare in ("!", "time", "[[") else "stray", last.source)
+        last.refuse("language" if last.bare in ("!", "time", "[[") else "stray")
     elif last.bare.startswith("@") and len(tokens) > 1:
-        last.refuse("directive", last.source)
+        last.refuse("directive")
     elif _ASSIGNMENT.match(last.bare):
-        last.refuse("assignment", last.source)
+        last.refuse("assignment")
 
 
 def _compound(tokens: list[Token]) -> Token:
