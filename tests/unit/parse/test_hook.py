@@ -54,7 +54,9 @@ def test_what_a_url_has_of_the_environment_is_noted() -> None:
 
 @pytest.mark.parametrize("word", ["http://$HOST:$PORT/", "$URL", '"$URL"'])
 def test_a_url_that_is_not_known_yet_is_no_problem_where_that_is_allowed(word: str) -> None:
-    assert found(f"@on-change {word} p > x", environ={}, allow_unset=True).problems == []
+    findings = found(f"@on-change {word} p > x", environ={}, allow_unset=True)
+    assert findings.problems == []
+    assert findings.tasks[0].on_change == (Hook(url=word) if word.startswith("http") else None)
 
 
 def test_anything_else_is_a_pipeline() -> None:
@@ -108,6 +110,7 @@ REFUSED = [
     ("localhost:9090/-/reload", f"{AT}expected http:// or https:// at the beginning of a URL"),
     ("ws://localhost/", f"{AT}expected http:// or https:// at the beginning of a URL"),
     ("'q $UNSET'", f"{AT}$UNSET is not set; is it in the container's env? ${{UNSET:-word}} gives a default"),
+    ("'q A=1 $A'", f"{AT}$A is not set; is it in the container's env? ${{A:-word}} gives a default"),
     ("'q \"'", f'{AT}this " is never closed'),
     ("''", f"{AT}expected a URL or one pipeline, but 0 came"),
     ("'q\nr'", f"{AT}expected a URL or one pipeline, but 2 came"),
@@ -173,9 +176,12 @@ tasks:
 - run: cat /x > c
   onChange: bash -c "kill -HUP $(cat /run/app.pid)"
 - run: "@on-change 'cat ${{A}}b' cat /x > d"
+- run: cat /x > e
+  onChange: |
+    {RELOAD}
 """
-    a, b, c, d = (task.on_change for task in tasks(text, tmp_path, A="y"))
-    assert a == Hook(url=RELOAD)
+    a, b, c, d, e = (task.on_change for task in tasks(text, tmp_path, A="y"))
+    assert a == e == Hook(url=RELOAD)
     assert b
     assert b.stages[0].argv == ("bash", "-c", "kill -HUP $(cat /run/app.pid)")
     assert c

@@ -230,6 +230,7 @@ def test_a_variable_that_the_line_sets_itself_is_not_missed() -> None:
     assert not any("not set" in refusal for refusal in refusals("a=1; p $a > x"))
     assert not any("not set" in refusal for refusal in refusals("for a in 1; do p $a; done > x"))
     assert any("$b is not set" in refusal for refusal in refusals("a=1; p $b > x"))
+    assert refusals("p a=1 $a > x") == [f"1:7: {UNSET.format('a')}"]
 
 
 def test_an_unset_variable_stands_as_it_is_written_where_it_may_be_unset() -> None:
@@ -239,6 +240,13 @@ def test_an_unset_variable_stands_as_it_is_written_where_it_may_be_unset() -> No
     assert stage.unset == {2, 3}
     assert task.output == "$A.json"
     assert found("$A p > x", allow_unset=True).stages == []
+    assert [stage.argv for stage in found("jq .[$A] | p > x", allow_unset=True).stages] == [("jq",), ("p",)]
+
+
+def test_bash_is_no_way_out_for_a_value_that_no_program_can_take() -> None:
+    assert refusals("p $BROKEN > x") == [
+        "1:3: the value of $BROKEN is not UTF-8 text; no program can take it"
+    ]
 
 
 def test_a_stage_says_whether_a_value_of_the_environment_is_in_it() -> None:
@@ -266,6 +274,8 @@ def test_a_long_line_is_clipped_around_the_caret() -> None:
     _, shown, caret = str(problem).split("\n")
     assert shown == "    …" + "a" * 78 + " $UNSET " + "b" * 72 + "…"
     assert shown[caret.index("^") :].startswith("$UNSET")
+    (problem,) = found("p " + "a" * 5000 + " $UNSET > x").problems
+    assert str(problem).split("\n")[1] == "    …" + "a" * 148 + " $UNSET > x"
 
 
 def test_tabs_keep_the_caret_in_place() -> None:
