@@ -44,7 +44,9 @@ def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher, s
             launcher = replace(
                 launcher, grace=settings.grace, max_output=settings.max_output, directory=directory
             )
-            recorder = Recorder(_status_files(settings, directory), memory_file=launcher.memory_file)
+            # Probes read the first, the app the other: what happens to its volume is no reason to restart us.
+            documents = [f"{directory}/{NAME}" if directory else None, settings.status_file]
+            recorder = Recorder([*filter(None, documents)], memory_file=launcher.memory_file)
             with contextlib.closing(recorder):
                 environment = kubeconfig.stage_environment(environ, launcher.memory_file, cache)
                 context = Context(
@@ -90,10 +92,3 @@ def _load(source: Loader, settings: Settings, environ: Mapping[str, str]) -> tup
     if problems:
         raise InvalidInput(problems)
     return tasks
-
-
-def _status_files(settings: Settings, directory: str | None) -> list[str]:
-    # Probes read the private one, the app the other: what happens to its volume is no reason to restart us.
-    # The way to ours may lead through symlinks (TMPDIR), which are never followed when something is written.
-    private = [f"{os.path.realpath(directory)}/{NAME}"] if directory else []
-    return [*private, settings.status_file] if settings.status_file else private

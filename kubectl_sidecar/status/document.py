@@ -90,17 +90,18 @@ def find(status_file: str | None, environ: Mapping[str, str]) -> Document:
     # even when the volume of the other is full, and never one that an earlier container left behind.
     paths = [f"{directory}/{NAME}" for directory in candidates(environ) if not _is_foreign(directory)]
     paths += filter(None, [environ.get("KUBECTL_SIDECAR_STATUS_FILE")])
-    tried = []
-    for path in [status_file] if status_file else paths:
+    if status_file:
+        paths = [status_file]
+    for path in paths:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 return Document(path, file.read())
         except (FileNotFoundError, NotADirectoryError):
-            tried.append(path)
+            pass
         except OSError as error:
             raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
     running = "is `kubectl-sidecar run` running in this container, as this user?"
-    raise Unreadable(f"there is no status document: looked for {', '.join(tried)}; {running}")
+    raise Unreadable(f"there is no status document: looked for {', '.join(paths)}; {running}")
 
 
 def _is_foreign(directory: str) -> bool:

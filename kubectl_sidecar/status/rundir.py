@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
 
+from kubectl_sidecar.publish.volume import lock
 from kubectl_sidecar.status.document import PREFIX, candidates
 
 
 @contextlib.contextmanager
 def runtime_directory(environ: Mapping[str, str]) -> Iterator[str | None]:
-    """Make the directory for the duration of the block, or yield None where nothing is writable."""
+    """Make the directory for the duration of the block, and yield its path; None: nothing is writable."""
     # A second kubectl-sidecar in the same container gets a directory with a number behind its name.
     for path in (f"{path}{suffix}" for path in candidates(environ) for suffix in ("", ".2", ".3", ".4")):
         try:
@@ -25,7 +25,8 @@ def runtime_directory(environ: Mapping[str, str]) -> Iterator[str | None]:
             # What killed ones left is locked by nobody; without locks nobody can know what is in use.
             if has_locks:
                 _remove_abandoned(os.path.dirname(path))
-            yield path
+            # Its parent may be a symlink (TMPDIR), which is never followed when something is published.
+            yield os.path.realpath(path)
         finally:
             shutil.rmtree(path, ignore_errors=True)
             os.close(fd)
@@ -39,16 +40,11 @@ def _take(path: str) -> tuple[int, bool]:
         os.mkdir(path, 0o700)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        found, has_locks = os.fstat(fd), True
+        found = os.fstat(fd)
         is_private = found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == 0o700
         if not is_private or not os.access(path, os.W_OK):
             raise PermissionError(path)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise
-            has_locks = False
+        has_locks = lock(fd)
         if not os.path.samestat(found, os.stat(path)):  # its last holder has just removed it
             raise FileNotFoundError(path)
     except OSError:

@@ -41,6 +41,12 @@ def test_it_is_private_and_gone_at_the_end(environ: Mapping[str, str], tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_temporary_directory_that_is_a_symlink_is_left_out_of_its_path(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert used({"TMPDIR": f"{tmp_path}/link"}).parent == tmp_path / "real"
+
+
 def test_two_at_once_have_one_each(environ: Mapping[str, str], tmp_path: Path) -> None:
     with runtime_directory(environ) as first, runtime_directory(environ) as second:
         assert second == f"{first}.2"
