@@ -33,11 +33,12 @@ Files = Mapping[str, bytes]
 
 @dataclass(eq=False)
 class OutputDirectory(Output):
-    """The directory of one task, and what was last published there."""
+    """The directory of one task, and what was last published there; its methods promise what a file's do."""
 
     allow_empty: bool = False  # whether it may be without files
 
     def publish(self, content: int) -> Published:
+        """Put the files of a JSON object in place."""
         files = parse_contents(b"".join(blocks(content)))
         if not files and not self.allow_empty:
             text = "the object is empty, and a directory without files is published with @allow-empty only"
@@ -110,7 +111,7 @@ class OutputDirectory(Output):
                 _tidy(directory)
 
 
-def new_output(root: str, output: str, mode: int, *, allow_empty: bool) -> Output:
+def new_output(root: str, output: str, mode: int, *, allow_empty: bool) -> OutputFile | OutputDirectory:
     """Return what publishes an output: it is a directory when it ends in a slash."""
     if output.endswith("/"):
         return OutputDirectory(root, output, mode, allow_empty=allow_empty)

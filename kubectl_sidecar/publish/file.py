@@ -31,7 +31,7 @@ class Published:
 
 @dataclass(eq=False)
 class Output:
-    """What one task publishes: where, and how its files are written."""
+    """Where one task publishes, and how files are written there: the same for a file and a directory."""
 
     root: str
     output: str
@@ -39,17 +39,6 @@ class Output:
     durable: bool = True  # even after a crash of the node the output is not half a file
     _known: tuple[str, object] | None = None  # digest and identity of what was last published
     _warned: bool = False
-
-    def publish(self, content: int) -> Published:
-        """Put what a file has in place, unless the output has it already; raises RefreshFailed.
-
-        Without a change nothing in the volume is opened, let alone written: whoever watches it is not woken.
-        """
-        raise NotImplementedError
-
-    def remove(self) -> Published:
-        """Take the output away, if it is there; raises RefreshFailed when it cannot be."""
-        raise NotImplementedError
 
     @contextlib.contextmanager
     def _new_file(self, name: str, parent: int, content: Iterable[bytes]) -> Iterator[int]:
@@ -98,6 +87,10 @@ class OutputFile(Output):
     """The file of one task, and what was last published there."""
 
     def publish(self, content: int) -> Published:
+        """Put what a file has in place, unless the output has it already; raises RefreshFailed.
+
+        Without a change nothing in the volume is opened, let alone written: whoever watches it is not woken.
+        """
         # A process that a stage left running may hold it still; what cannot be sealed is published as well.
         with contextlib.suppress(OSError):
             fcntl.fcntl(content, fcntl.F_ADD_SEALS, _FINAL)
@@ -111,6 +104,7 @@ class OutputFile(Output):
         return Published(present is None, size, sha256)
 
     def remove(self) -> Published:
+        """Take the output away, if it is there; raises RefreshFailed when it cannot be."""
         # Where there is nothing to do, nothing in the volume is opened: whoever watches it is not woken.
         if not os.path.lexists(os.path.join(self.root, self.output)):
             return Published(False, None, None)

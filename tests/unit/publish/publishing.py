@@ -9,13 +9,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-from kubectl_sidecar.publish.file import Output, OutputFile, Published
+from kubectl_sidecar.publish.directory import OutputDirectory
+from kubectl_sidecar.publish.file import OutputFile, Published
 
 CONTENT = b"\x00 any bytes\n\xff without a newline"
 STAGED = ".kubectl-sidecar-{}.staged"
 
 
-def put(file: Output, content: bytes) -> Published:
+def put(file: OutputFile | OutputDirectory, content: bytes) -> Published:
     """Publish what is in memory, as what the stages wrote is."""
     fd = os.memfd_create("content", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
