@@ -29,6 +29,16 @@ exit status:
   1  what a stage needs is not; a comment says which
   2  bad flags or tasks"""
 _GROUP = "rbac.authorization.k8s.io"
+_BINDING = """\
+roleRef:
+  apiGroup: {group}
+  kind: {kind}
+  name: {role}
+subjects:
+- kind: ServiceAccount
+  name: {name}
+  namespace: {namespace}
+"""
 
 
 def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher) -> int:
@@ -58,29 +68,14 @@ def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher) -
 
 def _manifests(rules: Iterable[Rule], account: tuple[str, str], name: str | None) -> Iterator[str]:
     """Yield the text of each object; the rules are sorted by namespace."""
+    home, subject = map(json.dumps, account)
     for namespace, together in groupby(rules, key=lambda rule: rule.namespace):
         # Elsewhere than in the account's own namespace, another account of that name may have a Role.
         called = json.dumps(name or (account[1] if namespace == account[0] else ":".join(account)))
         kind = "Role" if namespace else "ClusterRole"
         place = f"  namespace: {json.dumps(namespace)}\n" if namespace else ""
-        for end, content in (("", _rules(together)), ("Binding", _binding(kind, called, account))):
+        role = "rules:\n" + "".join(f"- {rule}\n" for rule in together)
+        binding = _BINDING.format(group=_GROUP, kind=kind, role=called, name=subject, namespace=home)
+        for end, content in (("", role), ("Binding", binding)):
             head = f"apiVersion: {_GROUP}/v1\nkind: {kind}{end}\nmetadata:\n  name: {called}\n{place}"
             yield head + content
-
-
-def _rules(rules: Iterable[Rule]) -> str:
-    return "rules:\n" + "".join(f"- {rule}\n" for rule in rules)
-
-
-def _binding(kind: str, name: str, account: tuple[str, str]) -> str:
-    namespace, account_name = map(json.dumps, account)
-    return f"""\
-roleRef:
-  apiGroup: {_GROUP}
-  kind: {kind}
-  name: {name}
-subjects:
-- kind: ServiceAccount
-  name: {account_name}
-  namespace: {namespace}
-"""

@@ -46,7 +46,7 @@ def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher, s
             )
             # Probes read the first, the app the other: what happens to its volume is no reason to restart us.
             documents = [f"{directory}/{NAME}" if directory else None, settings.status_file]
-            recorder = Recorder([*filter(None, documents)], memory_file=launcher.memory_file)
+            recorder = Recorder([*filter(None, documents)])
             with contextlib.closing(recorder):
                 environment = kubeconfig.stage_environment(environ, launcher.memory_file, cache)
                 context = Context(

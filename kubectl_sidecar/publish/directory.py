@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 
 from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.publish.contents import parse_contents
-from kubectl_sidecar.publish.file import Output, OutputFile, Published, blocks, sweep_staged
+from kubectl_sidecar.publish.file import Output, OutputFile, Published, blocks, digest, sweep_staged
 from kubectl_sidecar.publish.volume import identity, lock, open_directory, open_parent
 
 _DATA = "..data"
@@ -43,18 +42,18 @@ class OutputDirectory(Output):
         if not files and not self.allow_empty:
             text = "the object is empty, and a directory without files is published with @allow-empty only"
             raise RefreshFailed(text)
-        size, digest = sum(map(len, files.values())), _digest(files)
+        size, sha256 = sum(map(len, files.values())), _sha256_of(files)
         identities = self._identities(files)
-        if identities and self._known == (digest, identities):
-            return Published(False, size, digest)
+        if identities and self._known == (sha256, identities):
+            return Published(False, size, sha256)
         with open_parent(self.root, self.output) as directory, _locked(directory):
             missing = self._missing_links(directory, files)
             changed = bool(missing) or not self._has(directory, files)
             if changed:
                 self._replace(directory, files, missing)
                 identities = self._identities(files)
-            self._known = digest, identities
-        return Published(changed, size, digest)
+            self._known = sha256, identities
+        return Published(changed, size, sha256)
 
     def remove(self) -> Published:
         """Take all files away at once; the directory stays, so that whoever watches it hears of new ones."""
@@ -87,8 +86,7 @@ class OutputDirectory(Output):
         """Tell whether these files are published, with their mode: a run before left them."""
         with contextlib.suppress(OSError), _published(directory) as generation:
             return set(os.listdir(generation)) == files.keys() and all(
-                self._find(generation, name, len(content), _sha256(content))
-                for name, content in files.items()
+                self._find(generation, name, *digest(content)) for name, content in files.items()
             )
         return False
 
@@ -141,14 +139,10 @@ def _locked(directory: int) -> Iterator[None]:
             fcntl.flock(directory, fcntl.LOCK_UN)
 
 
-def _digest(files: Files) -> str:
+def _sha256_of(files: Files) -> str:
     """Return what `sha256sum * | sha256sum` prints in the directory."""
-    lines = (f"{_sha256(content)}  {name}\n" for name, content in files.items())
-    return _sha256("".join(lines).encode())
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    lines = (f"{digest(content)[1]}  {name}\n" for name, content in files.items())
+    return digest("".join(lines).encode())[1]
 
 
 def _target(directory: int, name: str) -> str | None:

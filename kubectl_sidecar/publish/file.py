@@ -78,7 +78,7 @@ class Output:
         with contextlib.suppress(OSError), open_found(parent, name) as file:
             found = os.fstat(file.fileno())
             if (found.st_mode, found.st_size) == (stat.S_IFREG | self.mode, size):
-                return identity(found) if _sha256(file.fileno()) == sha256 else None
+                return identity(found) if digest(file.fileno()) == (size, sha256) else None
         return None  # or missing, a symlink, unreadable: rename decides
 
 
@@ -86,15 +86,16 @@ class Output:
 class OutputFile(Output):
     """The file of one task, and what was last published there."""
 
-    def publish(self, content: int) -> Published:
-        """Put what a file has in place, unless the output has it already; raises RefreshFailed.
+    def publish(self, content: int | bytes) -> Published:
+        """Put bytes, or what a file has, in place, unless the output has it already; raises RefreshFailed.
 
         Without a change nothing in the volume is opened, let alone written: whoever watches it is not woken.
         """
-        # A process that a stage left running may hold it still; what cannot be sealed is published as well.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(content, fcntl.F_ADD_SEALS, _FINAL)
-        size, sha256 = os.fstat(content).st_size, _sha256(content)
+        if isinstance(content, int):
+            # A process that a stage left running may hold it still; what cannot be sealed is published too.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(content, fcntl.F_ADD_SEALS, _FINAL)
+        size, sha256 = digest(content)
         with contextlib.suppress(OSError):
             if self._known == (sha256, identity(os.lstat(os.path.join(self.root, self.output)))):
                 return Published(False, size, sha256)
@@ -112,7 +113,7 @@ class OutputFile(Output):
             os.unlink(os.path.basename(self.output), dir_fd=parent)
         return Published(True, None, None)
 
-    def _replace(self, parent: int, content: int) -> tuple[int, ...]:
+    def _replace(self, parent: int, content: int | bytes) -> tuple[int, ...]:
         """Rename a copy of the content to the output; return the output's identity."""
         try:
             return self._rename_copy(parent, content)
@@ -120,7 +121,7 @@ class OutputFile(Output):
             # The sweep of another kubectl-sidecar in the volume took the copy before it was locked.
             return self._rename_copy(parent, content)
 
-    def _rename_copy(self, parent: int, content: int) -> tuple[int, ...]:
+    def _rename_copy(self, parent: int, content: int | bytes) -> tuple[int, ...]:
         name = staged_name()
         try:
             with self._new_file(name, parent, blocks(content)) as staged:
@@ -141,16 +142,21 @@ def sweep_staged(directory: int) -> None:
                 os.unlink(name, dir_fd=directory)
 
 
-def _sha256(fd: int) -> str:
-    digest = hashlib.sha256()
-    for block in blocks(fd):
-        digest.update(block)
-    return digest.hexdigest()
+def digest(content: int | bytes) -> tuple[int, str]:
+    """Return the size in bytes, and the SHA-256."""
+    size, sha256 = 0, hashlib.sha256()
+    for block in blocks(content):
+        size += len(block)
+        sha256.update(block)
+    return size, sha256.hexdigest()
 
 
-def blocks(fd: int) -> Iterator[bytes]:
-    """Yield what a file has, from its beginning."""
+def blocks(content: int | bytes) -> Iterator[bytes]:
+    """Yield the bytes, or what a file has, from its beginning."""
+    if isinstance(content, bytes):
+        yield content
+        return
     offset = 0
-    while block := os.pread(fd, 1 << 16, offset):
+    while block := os.pread(content, 1 << 16, offset):
         yield block
         offset += len(block)

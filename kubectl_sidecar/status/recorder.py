@@ -38,16 +38,10 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 class Recorder:
     """Told of every finished attempt, by any thread; nothing in it is output, it may be a Secret."""
 
-    def __init__(
-        self,
-        paths: Sequence[str],
-        clock: Callable[[], tuple[float, float]] = moment,
-        memory_file: Callable[[str], int] = os.memfd_create,
-    ) -> None:
+    def __init__(self, paths: Sequence[str], clock: Callable[[], tuple[float, float]] = moment) -> None:
         """Write the document to the absolute `paths`; `clock` returns the time and the seconds since boot."""
         self._lock = threading.Lock()
         self._clock = clock
-        self._memory_file = memory_file
         wall, now = clock()
         self._offset = wall - now
         self._started = self._heartbeat = now
@@ -184,12 +178,9 @@ class Recorder:
             self._wanted[path].clear()
             is_last = self._closing.is_set()
             try:
-                with open(self._memory_file("status"), "w", encoding="utf-8") as content:
-                    content.write(self.document())
-                    content.flush()
-                    file.publish(content.fileno())
+                file.publish(self.document().encode())
                 warned = False
-            except (RefreshFailed, OSError) as error:
+            except RefreshFailed as error:
                 if not warned:  # once: the outputs do not depend on it
                     log.warning("no status file: %s", error)
                 warned = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from kubectl_sidecar.status.log import log
 from kubectl_sidecar.status.recorder import Recorder
 from kubectl_sidecar.task import Hook
 from tests.harness.waiting import wait_until
+from tests.unit.publish.inotify import watching
 from tests.unit.status import mounted
 from tests.unit.status.tasks import Clock, moved, task
 
@@ -288,19 +288,15 @@ def test_log_lines_of_a_hook_that_fails_and_recovers(
 
 
 def test_a_burst_of_changes_makes_few_documents(tmp_path: Path) -> None:
-    made: list[str] = []
-
-    def memory_file(name: str) -> int:
-        made.append(name)
-        return os.memfd_create(name)
-
-    began = time.monotonic()
-    recorder = Recorder([str(tmp_path / "status.json")], memory_file=memory_file)
-    while time.monotonic() < began + 0.3:
-        recorder.beat()
-    recorder.close()
+    with watching(tmp_path) as watcher:
+        began = time.monotonic()
+        recorder = Recorder([str(tmp_path / "status.json")])
+        while time.monotonic() < began + 0.3:
+            recorder.beat()
+        recorder.close()
+        made = watcher.events().count("MOVED_TO status.json")
     # The first one at once, then one in a tenth of a second, and the last one.
-    assert 2 <= len(made) <= 2 + (time.monotonic() - began) / 0.1
+    assert 2 <= made <= 2 + (time.monotonic() - began) / 0.1
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -355,16 +351,6 @@ def test_a_status_file_that_cannot_be_written_is_warned_of_once(
     path.parent.rmdir()
     recorder.succeeded(A, SAME, 30)
     wait_until(lambda: logs.messages.count(missing) == 2)
-    recorder.close()
-
-
-def test_without_memory_files_there_is_a_warning(tmp_path: Path, logs: pytest.LogCaptureFixture) -> None:
-    def missing(_: str) -> int:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-    recorder = Recorder([str(tmp_path / "status.json")], memory_file=missing)
-    recorder.take_over([A])
-    wait_until(lambda: logs.messages == ["no status file: [Errno 38] Function not implemented"])
     recorder.close()
 
 
