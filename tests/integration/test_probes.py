@@ -219,7 +219,7 @@ def test_of_two_in_one_container_the_first_is_asked(watch: Watch, tmp_path: Path
     second = watch("jq -n 2 > two", f"--status-file={public}")
     second.sidecar.wait_for_output("two")
     assert first.status("one")["state"] == "ok"
-    assert second.ask("health", "--startup", f"--status-file={public}") == (0, "started")
+    second.becomes("started", "--startup", f"--status-file={public}")  # written soon after the output
     assert second.sidecar.stop() == 0
     assert first.ask("health") == (0, "alive")
 
