@@ -122,6 +122,7 @@ def _absolute(text: str) -> str | None:
     return os.path.abspath(text) if text else None
 
 
+Groups = Mapping[str, Sequence[Flag]]  # titles of the help, and what is below them
 TASK_FLAGS = (
     Flag("file", "FILE", _paths, "task file, - for stdin; may be repeated (in the environment: FILE:FILE)"),
     Flag("every", "DURATION", parse_duration, "time between refreshes, ±10 %% [30s; @watch's resync: 10m]"),
@@ -173,14 +174,11 @@ def parser(command: str, description: str, epilog: str | None = None) -> argpars
 
 
 def settings(
-    parser: argparse.ArgumentParser,
-    words: Sequence[str],
-    environ: Mapping[str, str],
-    groups: Mapping[str, Sequence[Flag]],
+    parser: argparse.ArgumentParser, words: Sequence[str], environ: Mapping[str, str], groups: Groups
 ) -> Settings:
-    """Return what a command was given that has tasks and these flags, else what the environment says.
+    """Return what a command was given that has tasks, and these flags; else what the environment says.
 
-    Of `groups` the names are titles. Raises InvalidInput with all problems of the environment.
+    Raises InvalidInput with all problems of the environment.
     """
     tasks = parser.add_argument_group("tasks", "With none given: /etc/kubectl-sidecar/tasks.")
     help_of_lines = "a task line: 'kubectl get pod p | cat > p'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 import selectors
@@ -14,8 +15,9 @@ from collections.abc import Callable, Iterator
 from kubectl_sidecar.retry import backoff
 from kubectl_sidecar.status.document import Document
 from kubectl_sidecar.status.health import unhealthy, verdict
-from kubectl_sidecar.status.log import log
 from kubectl_sidecar.units import format_address, format_duration
+
+log = logging.getLogger("kubectl_sidecar")
 
 # http.server of the standard library would cost 2.9 MB, and a thread for each client.
 _PROBES = {"/livez": "liveness", "/startupz": "startup", "/readyz": "readiness"}

@@ -6,6 +6,7 @@ import bisect
 import contextlib
 import copy
 import json
+import logging
 import os
 import threading
 import time
@@ -15,9 +16,10 @@ from typing import Any
 from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.publish.file import OutputFile, Published
 from kubectl_sidecar.status.document import VERSION, moment, pid_namespace, process_start, rfc3339
-from kubectl_sidecar.status.log import log
 from kubectl_sidecar.task import Task
 from kubectl_sidecar.units import format_duration
+
+log = logging.getLogger("kubectl_sidecar")
 
 # Seconds that the last documents may take.
 CLOSING_SECONDS = 1.0
