@@ -16,8 +16,9 @@ from kubectl_sidecar.errors import Stopping
 
 SIGPIPE, SIGTERM, SIGKILL = int(signal.SIGPIPE), int(signal.SIGTERM), int(signal.SIGKILL)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# SIGCHLD: a child has ended, or the work has.
-_TAKEN = (*_STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+# Tells the main thread that the work has ended: nobody else sends it, and who did would change nothing.
+_WAKE = signal.SIGURG
+_TAKEN = (*_STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, _WAKE)
 # Seconds: how often to look again while something is due, and how long a start may hang in a file system.
 _TICK, _LONGEST_START = 0.1, 1.0
 # Seconds: 31 years after the machine's start.
@@ -88,6 +89,8 @@ class Signals:
         self.inbox: queue.Queue[str | None] = queue.Queue()
         self._groups = groups
         self._init = init
+        # Only who reaps orphans need wake up whenever a child has ended.
+        self._awaited = [number for number in _TAKEN if init or number != signal.SIGCHLD]
         self._stopped_status = stopped_status
         # Seconds; None: the next stop signal ends the program at once.
         self._longest_stop: float | None = None
@@ -101,13 +104,13 @@ class Signals:
         As in tini, they are blocked, here and in every thread that is started from now on, and `run` waits
         for them: no handler can hit sh between fork and exec. A stage unblocks them before it is executed.
         """
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
         # What is ignored is so in the stages, too; and of SIGCHLD, it would hide the exit status of a child.
         before = {number: signal.signal(number, signal.SIG_DFL) for number in _TAKEN}
         try:
             yield self
         finally:
-            while signal.sigtimedwait(_TAKEN, 0):
+            while signal.sigtimedwait(self._awaited, 0):
                 pass  # it has ended already
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -127,7 +130,7 @@ class Signals:
                 outcome.append(work())
             except BaseException as error:  # noqa: BLE001 (raised again below)
                 outcome.append(error)
-            signal.pthread_kill(here, signal.SIGCHLD)
+            signal.pthread_kill(here, _WAKE)
 
         thread = threading.Thread(target=in_thread, name="work", daemon=True)
         thread.start()
@@ -135,7 +138,7 @@ class Signals:
             seconds = max(0.0, self._deadline - time.monotonic())
             if self._init and not self._groups.reap_orphans():
                 seconds = min(seconds, _TICK)
-            if came := signal.sigtimedwait(_TAKEN, seconds):
+            if came := signal.sigtimedwait(self._awaited, seconds):
                 self._act(came.si_signo)
             elif time.monotonic() >= self._deadline:
                 self._exit(0)
@@ -151,7 +154,7 @@ class Signals:
             self._deadline = time.monotonic() + self._longest_stop
             # The next one ends the program at once, and says so.
             self._longest_stop = self._stopped_status = None
-        if number != signal.SIGCHLD:
+        if number not in (signal.SIGCHLD, _WAKE):
             self.inbox.put(signal_name(number).removeprefix("SIG"))
 
     def _exit(self, status: int) -> NoReturn:

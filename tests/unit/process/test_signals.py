@@ -21,7 +21,7 @@ from kubectl_sidecar.process.signals import SIGKILL, Groups, Signals, signal_gro
 from tests.harness.processes import children
 from tests.harness.waiting import wait_until
 
-NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGURG, signal.SIGCHLD)
 
 
 def received(signals: Signals, count: int) -> list[str | None]:
