@@ -17,7 +17,7 @@ class Stage:
     """One program of a pipeline, and its words."""
 
     argv: tuple[str, ...]
-    where: Position = field(compare=False)
+    where: Position = field(default=Position(""), compare=False)
     # Whether a variable was expanded in its words: they may hold secrets, and no message shows them.
     expanded: bool = field(default=False, compare=False)
     # `2>/dev/null`: what it writes to stderr is thrown away.

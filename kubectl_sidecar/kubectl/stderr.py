@@ -71,9 +71,9 @@ def failure(ended: Ended) -> RefreshFailed:
 
 
 def said(ended: Ended) -> str:
-    """Return what the programs of a pipeline said on stderr, in one line; empty when they said nothing."""
+    """Return what the programs said on stderr, behind a colon in one line; empty when they said nothing."""
     texts = [one_line(text, _program(argv)) for argv, text in zip(ended.argvs, ended.stderrs, strict=True)]
-    return "; ".join(filter(None, texts))
+    return ": " * any(texts) + "; ".join(filter(None, texts))
 
 
 def one_line(stderr: str, program: str = "kubectl") -> str:

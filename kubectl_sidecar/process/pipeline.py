@@ -11,12 +11,13 @@ import resource
 import sys
 import threading
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kubectl_sidecar.errors import RefreshFailed, Stopping
 from kubectl_sidecar.process import signals
+from kubectl_sidecar.task import Stage
 
 
 def _no_event_loop() -> None:
@@ -126,7 +127,7 @@ class Pipeline:
     """
 
     launcher: Launcher
-    argvs: Argvs
+    stages: Sequence[Stage]
     stop: Stop
     processes: list[Any] = field(default_factory=list)  # what sh has started, in the order of the stages
     stderrs: list[int] = field(default_factory=list)  # the file of each stage's stderr
@@ -149,10 +150,6 @@ class Pipeline:
         self.files.callback(os.close, fd)
         return fd
 
-    def limit(self, seconds: float) -> None:
-        """End it as "timeout" after that time; raises RefreshFailed when no thread can be started for it."""
-        self.after(seconds, self.end, "timeout")
-
     def end(self, why: Why = "stopped") -> None:
         """Send SIGTERM to each group now and SIGKILL after the grace. Any thread may; returns at once."""
         with self._lock:
@@ -165,7 +162,7 @@ class Pipeline:
                     self._signal(signals.SIGKILL)
 
     def after(self, seconds: float, action: Callable[..., None], *arguments: object) -> None:
-        """Call `action` after that time, unless it is over by then; raises as limit() does."""
+        """Call `action` after that time, unless it is over by then; raises RefreshFailed without a thread."""
 
         def act() -> None:
             if not self._over.wait(min(seconds, threading.TIMEOUT_MAX)):
@@ -185,7 +182,7 @@ class Pipeline:
 
     def finish(self, timeout: float, document: bytes = b"") -> Ended:
         """Feed it the document, and wait until it has ended, for `timeout` seconds at most."""
-        self.limit(timeout)
+        self.after(timeout, self.end, "timeout")
         if self.stdin is not None:
             # A stage need not read to the end, and the timeout ends one that does not read at all.
             with self.stdin, contextlib.suppress(BrokenPipeError):
@@ -203,10 +200,10 @@ class Pipeline:
             self._signal(signals.SIGKILL)
             self._over.set()
             why = self._why = self._why or "exited"
-        for process in self.processes:
-            self.launcher.groups.discard(process.pid)
+        self.launcher.groups.running.difference_update(process.pid for process in self.processes)
         self.stop.ends.discard(self.end)
-        return Ended(self.argvs, why, statuses, tuple(map(_last_lines, self.stderrs)))
+        argvs = tuple(stage.argv for stage in self.stages)
+        return Ended(argvs, why, statuses, tuple(map(_last_lines, self.stderrs)))
 
     def close(self) -> None:
         """End what still runs, wait until it has ended, and close its files."""
@@ -262,28 +259,27 @@ class Launcher:
         self, argvs: Argvs, environment: Mapping[str, str], stop: Stop, timeout: float
     ) -> tuple[Ended, bytes]:
         """Run a pipeline for `timeout` seconds at most; return its end and its output. Raises as start()."""
-        with self.start(argvs, environment, stop) as pipeline:
+        with self.start([Stage(tuple(argv)) for argv in argvs], environment, stop) as pipeline:
             ended = pipeline.finish(timeout)
             return ended, os.pread(pipeline.output, os.fstat(pipeline.output).st_size, 0)
 
     def start(
         self,
-        argvs: Argvs,
+        stages: Sequence[Stage],
         environment: Mapping[str, str],
         stop: Stop,
         *,
         stdout: int | None = None,
         fed: bool = False,
-        quiet: Collection[int] = (),
     ) -> Pipeline:
-        """Start the stages; what those at `quiet` write to stderr is thrown away.
+        """Start a pipeline.
 
-        The last one writes to `stdout`, or to a file of the pipeline's own. The first one reads what
+        The last stage writes to `stdout`, or to a file of the pipeline's own. The first one reads what
         `finish` is given if it is `fed`, else nothing. Raises RefreshFailed when they cannot be started, and
         Stopping when `stop` is set.
         """
         stop.check()
-        pipeline = Pipeline(self, argvs, stop)
+        pipeline = Pipeline(self, stages, stop)
         try:
             # What is ours is closed when all are started: end of file and SIGPIPE must reach the stages.
             with _refused("the pipeline cannot be started"), contextlib.ExitStack() as ours:
@@ -293,11 +289,11 @@ class Launcher:
                     pipeline.stdin = pipeline.files.enter_context(open(os.dup(feeding), "wb", buffering=0))
                 if stdout is None:
                     stdout = pipeline.output = pipeline.keep(self.memory_file("output"))
-                for position, argv in enumerate(argvs):
-                    following, sink = _pipe(ours) if position < len(argvs) - 1 else (-1, stdout)
-                    pipeline.stderrs.append(pipeline.keep(self._stderr_file(quiet=position in quiet)))
+                for number, stage in enumerate(stages, 1):
+                    following, sink = _pipe(ours) if number < len(stages) else (-1, stdout)
+                    pipeline.stderrs.append(pipeline.keep(self._stderr_file(quiet=stage.quiet)))
                     files = {"_in": source, "_out": sink, "_err": pipeline.stderrs[-1]}
-                    pipeline.processes.append(self._start_stage(argv, _env=environment, **files))
+                    pipeline.processes.append(self._start_stage(stage.argv, _env=environment, **files))
                     source = following
             stop.ends.add(pipeline.end)
             stop.check()
@@ -318,7 +314,7 @@ class Launcher:
         try:
             with _refused(f"{argv[0]}: cannot be started"), self.groups.starting():
                 process = sh.Command(argv[0])(*argv[1:], **_START, **options, _preexec_fn=prepare)
-                self.groups.add(process.pid)
+                self.groups.running.add(process.pid)
                 return process
         except sh.CommandNotFound as error:
             raise RefreshFailed(f"{argv[0]}: no such program on PATH") from error

@@ -29,8 +29,9 @@ class Groups:
     """The process groups of the stages that run, each named by the process that leads it."""
 
     def __init__(self) -> None:
+        # Each from before its starting() ends until it has been reaped.
+        self.running: set[int] = set()
         self._lock = threading.Lock()
-        self._groups: set[int] = set()
         self._is_closed = False
 
     @contextlib.contextmanager
@@ -45,19 +46,11 @@ class Groups:
             finally:
                 gc.enable()  # when it cannot fork, sh leaves it off
 
-    def add(self, group: int) -> None:
-        """Note a group, before starting() ends."""
-        self._groups.add(group)
-
-    def discard(self, group: int) -> None:
-        """Forget a group that has ended."""
-        self._groups.discard(group)
-
     def kill_all(self) -> None:
         """Kill every group, without grace; nothing can be started afterwards."""
         acquired = self._lock.acquire(timeout=_LONGEST_START)
         self._is_closed = True
-        for group in tuple(self._groups):
+        for group in tuple(self.running):
             signal_group(group, SIGKILL)
         if acquired:
             self._lock.release()
@@ -70,7 +63,7 @@ class Groups:
             # waitid() shows one ended child at a time. When it is one of ours, which sh must reap, orphans
             # may hide behind it.
             while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-                if ended.si_pid in self._groups:
+                if ended.si_pid in self.running:
                     return False
                 os.waitpid(ended.si_pid, os.WNOHANG)
         except ChildProcessError:

@@ -61,8 +61,8 @@ class HookRunner:
         path = os.path.join(context.settings.output_dir, self._task.output)
         with open(os.devnull, "wb", buffering=0) as null:
             # It takes no slot of --concurrency: while it hangs, the refreshes go on.
-            pipeline = context.start(
-                self._hook.stages, self._stop, variables={HOOK_OUTPUT: path}, stdout=null.fileno()
-            )
+            environment = {**context.environment, HOOK_OUTPUT: path}
+            stages, stdout = self._hook.stages, null.fileno()
+            pipeline = context.launcher.start(stages, environment, self._stop, stdout=stdout)
         with pipeline:
             check(pipeline.finish(self._task.timeout), self._task, context)

@@ -37,21 +37,6 @@ class Context:
     # Held while a whole line runs: each costs kubectl's 46 MB.
     slots: threading.Semaphore
 
-    def start(
-        self,
-        stages: Sequence[Stage],
-        stop: Stop,
-        *,
-        variables: Mapping[str, str] | None = None,
-        stdout: int | None = None,
-        fed: bool = False,
-    ) -> Pipeline:
-        """Start stages, with `variables` in their environment as well; the rest is as in Launcher.start()."""
-        argvs = [stage.argv for stage in stages]
-        quiet = [number for number, stage in enumerate(stages) if stage.quiet]
-        environment = {**self.environment, **(variables or {})}
-        return self.launcher.start(argvs, environment, stop, stdout=stdout, fed=fed, quiet=quiet)
-
 
 class Refresher:
     """Makes the output of one task, in the thread of its worker."""
@@ -73,7 +58,7 @@ class Refresher:
         """Run the whole line, and publish; raises RefreshFailed, and the output is as it was, or Stopping."""
         with self._context.slots:
             self._context.cache.expire()
-            with self._context.start(self._task.stages, self._stop) as pipeline:
+            with self._start(self._task.stages) as pipeline:
                 try:
                     return self._publish(pipeline, pipeline.finish(self._task.timeout))
                 except NotFound as error:
@@ -95,12 +80,12 @@ class Refresher:
         if ahead:
             # So that the next change finds them waiting: it is in the file in 2 ms and not 18.
             with contextlib.suppress(RefreshFailed):
-                self._waiting = self._context.start(self._task.stages[1:], self._stop, fed=True)
+                self._waiting = self._start(self._task.stages[1:], fed=True)
         return published
 
     def probe(self) -> None:
         """Run the source alone, and throw its output away; raises RefreshFailed, NotFound and Stopping."""
-        with self._context.slots, self._context.start(self._task.stages[:1], self._stop) as pipeline:
+        with self._context.slots, self._start(self._task.stages[:1]) as pipeline:
             check(pipeline.finish(self._task.timeout), self._task, self._context)
 
     def _take_waiting(self) -> Pipeline:
@@ -109,7 +94,10 @@ class Refresher:
             if waiting.is_waiting():
                 return waiting
             waiting.close()
-        return self._context.start(self._task.stages[1:], self._stop, fed=True)
+        return self._start(self._task.stages[1:], fed=True)
+
+    def _start(self, stages: Sequence[Stage], *, fed: bool = False) -> Pipeline:
+        return self._context.launcher.start(stages, self._context.environment, self._stop, fed=fed)
 
     def _missing(self, error: NotFound) -> Published:
         """Do what @on-missing says when the object does not exist; raises `error` for keep."""
@@ -128,7 +116,7 @@ class Refresher:
         _check_room(pipeline.output, size)
         if not size and not self._task.allow_empty:
             text = "nothing was written, and an empty output is published with @allow-empty only"
-            raise RefreshFailed(text + _spoken(ended))
+            raise RefreshFailed(text + said(ended))
         return self._output.publish(pipeline.output)
 
 
@@ -137,7 +125,7 @@ def check(ended: Ended, task: Task, context: Context) -> None:
     if ended.why == "stopped":
         raise Stopping
     if ended.why == "timeout":
-        raise RefreshFailed(timed_out(task) + _spoken(ended))
+        raise RefreshFailed(timed_out(task) + said(ended))
     if ended.failed():
         if any(map(is_stale_discovery, ended.stderrs)):
             context.cache.drop()
@@ -160,8 +148,3 @@ def _check_room(output: int, size: int) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RefreshFailed("no space left for what the stages write, in memory or in /tmp") from error
-
-
-def _spoken(ended: Ended) -> str:
-    text = said(ended)
-    return f": {text}" if text else ""

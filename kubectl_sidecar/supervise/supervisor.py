@@ -60,7 +60,10 @@ class Supervisor:
 
     def _step(self) -> int | None:
         """Wait for what comes next, and act on it; return the exit status when that was the end."""
-        match self._receive():
+        came = None
+        with contextlib.suppress(queue.Empty):
+            came = self._signals.inbox.get(timeout=HEARTBEAT)
+        match came:
             case "TERM" | "INT" as name:
                 log.info("stopping: SIG%s", name)
                 return 0
@@ -78,12 +81,6 @@ class Supervisor:
         self._reconcile()
         self._context.recorder.beat()
         return self._outcome()
-
-    def _receive(self) -> str | None:
-        try:
-            return self._signals.inbox.get(timeout=HEARTBEAT)
-        except queue.Empty:
-            return None
 
     def _outcome(self) -> int | None:
         """Return the exit status when that was the end; raises what is a bug in a thread."""

@@ -17,7 +17,7 @@ from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.kubectl.stderr import failure, refuses_watch
 from kubectl_sidecar.process.pipeline import Launcher, Pipeline, Stop
 from kubectl_sidecar.retry import LONGEST_BACKOFF, backoff, jittered
-from kubectl_sidecar.task import WatchPlan
+from kubectl_sidecar.task import Stage, WatchPlan
 from kubectl_sidecar.units import format_duration
 from kubectl_sidecar.watch.event import read_event
 
@@ -124,9 +124,10 @@ class Reflector:
         read, write = os.pipe()
         with open(read, "rb") as lines:
             with open(write, "wb"):
-                pipeline = self.launcher.start([self.plan.argv], self.environment, self.stop, stdout=write)
+                stages = [Stage(self.plan.argv)]
+                pipeline = self.launcher.start(stages, self.environment, self.stop, stdout=write)
             with pipeline:
-                pipeline.limit(jittered(self.every))
+                pipeline.after(jittered(self.every), pipeline.end, "timeout")
                 pipeline.after(_SETTLED, self._say, logging.INFO, _RECOVERED)
                 with self._lock:
                     self._pipeline = pipeline

@@ -17,7 +17,7 @@ TABLE = """
     units      errors
     task       errors
     retry      errors
-    process    errors
+    process    errors task
     publish    errors
     kubectl    errors task process
     status     errors task units publish retry

@@ -101,7 +101,7 @@ def test_what_was_killed_may_have_been_out_of_memory(number: int, how: str) -> N
 def test_what_the_programs_said_is_one_line_of_all_of_them() -> None:
     stderrs = ("No resources found\nin shop\n", "", "jq: x\n")
     ended = exited([KUBECTL, ("cat",), JQ], (0, 0, 0), *stderrs)
-    assert said(ended) == "No resources found / in shop; jq: x"
+    assert said(ended) == ": No resources found / in shop; jq: x"
     assert said(exited([KUBECTL], (0,), "")) == ""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
 from kubectl_sidecar.process.signals import Groups
+from kubectl_sidecar.task import Stage
 
 LIMIT = 1 << 20
 
@@ -42,7 +43,8 @@ def started(
 ) -> Iterator[tuple[Pipeline, int]]:
     """Start a pipeline that writes to a file; its block gets the two."""
     starter = starter or launcher()
-    with starter.start(argvs, os.environ, stop or Stop(), fed=fed, quiet=quiet) as pipeline:
+    stages = [Stage(tuple(argv), quiet=number in quiet) for number, argv in enumerate(argvs)]
+    with starter.start(stages, os.environ, stop or Stop(), fed=fed) as pipeline:
         yield pipeline, pipeline.output
 
 

@@ -110,14 +110,14 @@ def test_orphans_are_reaped_and_what_we_have_started_is_not() -> None:
     def does() -> int:
         with groups.starting():
             ours = os.posix_spawn("/bin/true", ["true"], {})
-            groups.add(ours)
+            groups.running.add(ours)
         wait_until(lambda: children(os.getpid())[ours] == "Z")
         # It is shown to waitid() first, and hides this one until it is reaped.
         orphan = os.posix_spawn("/bin/true", ["true"], {})
         wait_until(lambda: children(os.getpid())[orphan] == "Z")
         assert not groups.reap_orphans()
         assert os.waitpid(ours, 0)[1] == 0
-        groups.discard(ours)
+        groups.running.discard(ours)
         wait_until(lambda: not children(os.getpid()), what="the orphan is left")
         return 0
 
@@ -145,7 +145,7 @@ def test_a_start_that_hangs_does_not_hold_up_the_killing() -> None:
     groups = Groups()
     with groups.starting():
         child = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}, setpgroup=0)
-        groups.add(child)
+        groups.running.add(child)
         killer = threading.Thread(target=groups.kill_all)
         killer.start()
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -SIGKILL
@@ -182,13 +182,14 @@ PROGRAM = """
     import os, sys, threading, time
     from kubectl_sidecar.process.pipeline import Launcher, Stop
     from kubectl_sidecar.process.signals import Groups, Signals
+    from kubectl_sidecar.task import Stage
 
     def say(text):
         os.write(1, text.encode() + b"\\n")
 
     def start(*argvs):
         launcher = Launcher(groups, 5.0, 1 << 20, None)
-        return launcher.start(argvs, os.environ, Stop())
+        return launcher.start([Stage(argv) for argv in argvs], os.environ, Stop())
 
     def for_ever():
         threading.Event().wait()
