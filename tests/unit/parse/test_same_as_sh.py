@@ -278,8 +278,9 @@ def assert_the_same(lines: Sequence[str], folder: Path, prepare: Callable[[Path]
 
 
 def runnable(findings: Findings) -> bool:
-    """Whether all its programs are ours: others are not found, and tell nothing."""
-    return not findings.problems and all(stage.argv[0] in NAMES_OF_PROGRAMS for stage in findings.stages)
+    """Whether all its programs and files are ours: others are not found, and tell nothing (`> /dev/null`)."""
+    is_ours = all(stage.argv[0] in NAMES_OF_PROGRAMS for stage in findings.stages)
+    return is_ours and not (findings.problems or any(task.output[0] == "/" for task in findings.tasks))
 
 
 def chosen_seed(usual: int) -> int:
