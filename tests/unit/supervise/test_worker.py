@@ -66,8 +66,11 @@ def lines(path: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def test_a_watch_that_begins_while_its_task_is_polled_is_begun_once_more(tmp_path: Path) -> None:
+def test_a_watch_that_begins_while_its_task_is_polled_is_begun_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its list may be older than what the poll has brought."""
+    monkeypatch.setattr(module, "_SILENCE", 20.0)  # a slow start is no silence here
     watches, polls, fifo, good = (tmp_path / name for name in ("watches", "polls", "fifo", "good"))
     os.mkfifo(fifo)
     script = f"[ -e {good} ] || exit 1; echo >> {watches}; {EVENT}; sleep 1000 & wait"
@@ -81,8 +84,9 @@ def test_a_watch_that_begins_while_its_task_is_polled_is_begun_once_more(tmp_pat
     assert lines(polls) == 1
 
 
+@pytest.mark.slow
 def test_a_list_is_asked_for_once_its_changes_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_QUIET", 0.3)
+    monkeypatch.setattr(module, "_QUIET", 2.0)
     monkeypatch.setattr(module, "_LATEST", 20.0)
     polls, rest = tmp_path / "polls", tmp_path / "rest"
     script = f"for n in {{1..10}}; do echo $n; sleep 0.02; done; echo > {rest}; sleep 1000 & wait"
