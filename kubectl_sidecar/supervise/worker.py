@@ -83,12 +83,12 @@ class Worker:
             self._wait_for_watch(watch, _SILENCE)
             if not watch.plan.feeds:
                 self._wait_for_quiet()
+            elif watch.state == "starting":
+                self._find_out(watch)
         # From here on a change leads to another refresh.
         self.wake.clear()
         if watch is None or not watch.plan.feeds:
             return self._refresher.run()
-        if watch.state == "starting":
-            self._find_out(watch)
         if (document := watch.newest) is not None:
             return self._refresher.feed(document)
         published = self._refresher.run()

@@ -94,3 +94,17 @@ def test_a_list_is_asked_for_once_its_changes_rest(tmp_path: Path, monkeypatch: 
         wait_until(rest.exists)
         wait_until((tmp_path / "output").exists)
     assert lines(polls) == 1
+
+
+def test_a_watch_that_ends_while_its_silence_is_looked_into_is_polled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SILENCE", 0.01)
+    watches, looks = tmp_path / "watches", tmp_path / "looks"
+    watch = f"echo >> {watches}; until [ -e {looks} ]; do sleep 0.01; done; exit 1"
+    line = f"echo >> {looks}; until (( $(wc -l < {watches}) > 1 )); do sleep 0.01; done; echo polled"
+    with watched(tmp_path, line, watch, feeds=True):
+        wait_until((tmp_path / "output").exists)
+        tries = lines(watches)
+        wait_until(lambda: lines(watches) > tries + 1)
+    assert lines(looks) == 2  # what the silence means, and the poll
