@@ -19,6 +19,7 @@ from kubectl_sidecar.supervise import worker as module
 from kubectl_sidecar.supervise.refresh import Context
 from kubectl_sidecar.supervise.worker import Worker
 from kubectl_sidecar.task import Settings, WatchPlan
+from kubectl_sidecar.watch import reflector as reflector_module
 from kubectl_sidecar.watch.reflector import Reflector
 from tests.harness.waiting import wait_until
 from tests.unit.parse.loading import load
@@ -96,15 +97,20 @@ def test_a_list_is_asked_for_once_its_changes_rest(tmp_path: Path, monkeypatch: 
     assert lines(polls) == 1
 
 
-def test_a_watch_that_ends_while_its_silence_is_looked_into_is_polled_once(
+def test_what_comes_while_silence_is_looked_into_is_no_further_news(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SILENCE", 0.01)
-    watches, looks = tmp_path / "watches", tmp_path / "looks"
-    watch = f"echo >> {watches}; until [ -e {looks} ]; do sleep 0.01; done; exit 1"
-    line = f"echo >> {looks}; until (( $(wc -l < {watches}) > 1 )); do sleep 0.01; done; echo polled"
-    with watched(tmp_path, line, watch, feeds=True):
+    monkeypatch.setattr(reflector_module, "backoff", lambda *_: 1000.0)
+    looks = tmp_path / "looks"
+    go = f"{tmp_path}/go$(wc -l < {looks})"
+    line = f"echo >> {looks}; go={go}; until [ -e $go ]; do sleep 0.01; done; echo polled"
+    with watched(
+        tmp_path, line, f"until [ -e {looks} ]; do sleep 0.01; done; exit 1", feeds=True
+    ) as reflector:
+        wait_until(lambda: (lines(looks), reflector.state) == (1, "down"))
+        (tmp_path / "go1").touch()
+        wait_until(lambda: lines(looks) == 2)
+        assert not reflector.members["output"].is_set()
+        (tmp_path / "go2").touch()
         wait_until((tmp_path / "output").exists)
-        tries = lines(watches)
-        wait_until(lambda: lines(watches) > tries + 1)
-    assert lines(looks) == 2  # what the silence means, and the poll
