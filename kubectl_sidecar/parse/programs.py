@@ -18,8 +18,9 @@ BUILTIN = re.compile(
 )
 _COMPILE_ERROR, _USAGE_ERROR = 3, 2
 _LONGEST_COMPLAINT = 300
-# jq says these of files that it reads, which another task may be about to write.
-_ABOUT_INPUT = ("jq: error: Could not open", "jq: Bad JSON in --")
+# jq says these of files that it reads, which another task may be about to write, and of its output, which may
+# be more than is kept of it here.
+_ABOUT_FILES = ("jq: error: Could not open", "jq: Bad JSON in --", "jq: error: writing output failed")
 
 
 def check_programs(stages: Iterable[Stage], path: str | None, probe: Probe) -> Iterator[Problem]:
@@ -57,9 +58,9 @@ def _begins_like_a_program(file: str) -> bool:
 
 
 def _complaint(status: int, stderr: str) -> str:
-    """Return in one line what jq says of its words; "" if it is content, or unhappy with its input only."""
-    about_input = status == _USAGE_ERROR and stderr.startswith(_ABOUT_INPUT)
-    if status not in (_COMPILE_ERROR, _USAGE_ERROR) or about_input:
+    """Return in one line what jq says of its words; "" if it is content, or unhappy with its files only."""
+    about_files = status == _USAGE_ERROR and stderr.startswith(_ABOUT_FILES)
+    if status not in (_COMPILE_ERROR, _USAGE_ERROR) or about_files:
         return ""
     lines = (line.strip() for line in stderr.splitlines())
     text = visible("; ".join(line for line in lines if line.strip("^") and "compile error" not in line))

@@ -71,3 +71,13 @@ def test_problems_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "cat x"]) == 2
     said = capsys.readouterr()
     assert (said.out, said.err.splitlines()[1:]) == ("", ["    cat x", "         ^"])
+
+
+@pytest.mark.usefixtures("tools")
+@pytest.mark.parametrize("rest", ["", " | head -c 10"])
+def test_a_jq_that_writes_much_without_input_is_no_problem(
+    rest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No more of it is kept at load than it takes to hear a complaint."""
+    status = main(["check", f"jq -n '[range(1000000)]'{rest} > a"])
+    assert (status, capsys.readouterr().err) == (0, "")
