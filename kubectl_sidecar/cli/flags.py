@@ -122,7 +122,7 @@ def _absolute(text: str) -> str | None:
     return os.path.abspath(text) if text else None
 
 
-Groups = Mapping[str, Sequence[Flag]]  # titles of the help, and what is below them
+Sections = Mapping[str, Sequence[Flag]]  # titles of the help, and what is below them
 TASK_FLAGS = (
     Flag("file", "FILE", _paths, "task file, - for stdin; may be repeated (in the environment: FILE:FILE)"),
     Flag("every", "DURATION", parse_duration, "time between refreshes, ±10 %% [30s; @watch's resync: 10m]"),
@@ -174,7 +174,7 @@ def parser(command: str, description: str, epilog: str | None = None) -> argpars
 
 
 def settings(
-    parser: argparse.ArgumentParser, words: Sequence[str], environ: Mapping[str, str], groups: Groups
+    parser: argparse.ArgumentParser, words: Sequence[str], environ: Mapping[str, str], sections: Sections
 ) -> Settings:
     """Return what a command was given that has tasks, and these flags; else what the environment says.
 
@@ -186,7 +186,7 @@ def settings(
     for flag in TASK_FLAGS:
         flag.add_to(tasks)
     known = {*TASK_FLAGS, _MAX_AGE}
-    for title, flags in groups.items():
+    for title, flags in sections.items():
         group = parser.add_argument_group(title) if title else parser
         for flag in flags:
             flag.add_to(group)

@@ -69,8 +69,8 @@ def main(words: Sequence[str], environ: Mapping[str, str], launcher: Launcher, s
 
 def _settings(words: Sequence[str], environ: Mapping[str, str]) -> Settings:
     parser = flags.parser("run", flags.DESCRIPTION, flags.EPILOG)
-    groups = {"outputs": flags.OUTPUT_FLAGS, "the process": flags.PROCESS_FLAGS}
-    settings = flags.settings(parser, words, environ, groups)
+    sections = {"outputs": flags.OUTPUT_FLAGS, "the process": flags.PROCESS_FLAGS}
+    settings = flags.settings(parser, words, environ, sections)
     return replace(settings, output_dir=os.path.abspath(settings.output_dir))
 
 
