@@ -86,12 +86,7 @@ def candidates(environ: Mapping[str, str]) -> list[str]:
 
 def find(status_file: str | None, environ: Mapping[str, str]) -> Document:
     """Read the first document that is there, with a `status_file` only that one; raises Unreadable."""
-    # The private one of this container comes before the environment's, which `run` heeds too: it is there
-    # even when the volume of the other is full, and never one that an earlier container left behind.
-    paths = [f"{directory}/{NAME}" for directory in candidates(environ) if not _is_foreign(directory)]
-    paths += filter(None, [environ.get("KUBECTL_SIDECAR_STATUS_FILE")])
-    if status_file:
-        paths = [status_file]
+    paths = [status_file] if status_file else _places(environ)
     for path in paths:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -102,6 +97,14 @@ def find(status_file: str | None, environ: Mapping[str, str]) -> Document:
             raise Unreadable(f"{path} cannot be read: {error.strerror}") from error
     running = "is `kubectl-sidecar run` running in this container, as this user?"
     raise Unreadable(f"there is no status document: looked for {', '.join(paths)}; {running}")
+
+
+def _places(environ: Mapping[str, str]) -> list[str]:
+    # The private one of this container comes before the environment's, which `run` heeds too: it is there
+    # even when the volume of the other is full, and never one that an earlier container left behind.
+    private = [f"{directory}/{NAME}" for directory in candidates(environ) if not _is_foreign(directory)]
+    public = environ.get("KUBECTL_SIDECAR_STATUS_FILE")
+    return [*private, public] if public else private
 
 
 def _is_foreign(directory: str) -> bool:
