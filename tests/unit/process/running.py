@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from kubectl_sidecar.errors import Stopping
 from kubectl_sidecar.process.pipeline import Ended, Launcher, Pipeline, Stop
 from kubectl_sidecar.process.signals import Groups
 from kubectl_sidecar.task import Stage
@@ -46,6 +48,31 @@ def started(
     stages = [Stage(tuple(argv), quiet=number in quiet) for number, argv in enumerate(argvs)]
     with starter.start(stages, os.environ, stop or Stop(), fed=fed) as pipeline:
         yield pipeline, pipeline.output
+
+
+@contextlib.contextmanager
+def until_stopped(work: Callable[[], object], stop: Stop) -> Iterator[None]:
+    """Run work in a thread; it is stopped after the block, and has ended by that."""
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (looked at below)
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+    assert [type(error) for error in ended] == [Stopping]
+
+
+def line_count(path: Path) -> int:
+    return path.read_text().count("\n") if path.exists() else 0
 
 
 def content(fd: int) -> bytes:

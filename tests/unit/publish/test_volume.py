@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ def refusal(root: Path, output: str) -> str:
     with pytest.raises(RefreshFailed) as raised:
         publish(root, output, CONTENT)
     return str(raised.value)
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left() -> Iterator[None]:
-    before = names(Path("/proc/self/fd"))
-    yield
-    assert names(Path("/proc/self/fd")) == before
 
 
 def test_the_mode_of_a_directory_that_is_there_stays(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from kubectl_sidecar import retry
-from kubectl_sidecar.errors import RefreshFailed, Stopping
+from kubectl_sidecar.errors import RefreshFailed
 from kubectl_sidecar.kubectl.kubeconfig import DiscoveryCache
 from kubectl_sidecar.process.pipeline import Stop
 from kubectl_sidecar.status.recorder import Recorder
@@ -27,7 +27,7 @@ from tests.harness.certificates import Authority
 from tests.harness.waiting import wait_until
 from tests.harness.web import web
 from tests.unit.parse.loading import load
-from tests.unit.process.running import launcher
+from tests.unit.process.running import launcher, until_stopped
 
 
 class Bed:
@@ -67,22 +67,8 @@ class Bed:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Let it run in a thread, as the worker does; it has ended after the block."""
-        ended: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                self.hook.run()
-            except BaseException as error:  # noqa: BLE001 (looked at below)
-                ended.append(error)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
+        with until_stopped(self.hook.run, self.stop):
             yield
-        finally:
-            self.stop.set()
-            thread.join(10)
-        assert [type(error) for error in ended] == [Stopping]
 
 
 def lines(path: Path) -> list[str]:

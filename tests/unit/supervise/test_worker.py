@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from kubectl_sidecar.errors import Stopping
 from kubectl_sidecar.kubectl.kubeconfig import DiscoveryCache
 from kubectl_sidecar.status.recorder import Recorder
 from kubectl_sidecar.supervise import worker as module
@@ -23,7 +22,7 @@ from kubectl_sidecar.watch import reflector as reflector_module
 from kubectl_sidecar.watch.reflector import Reflector
 from tests.harness.waiting import wait_until
 from tests.unit.parse.loading import load
-from tests.unit.process.running import launcher, shell
+from tests.unit.process.running import launcher, line_count, shell, until_stopped
 
 EVENT = """echo '{"type":"ADDED","object":{"n":1}}'"""
 
@@ -46,25 +45,8 @@ def watched(directory: Path, line: str, script: str, *, feeds: bool) -> Iterator
     worker = Worker(replace(task, watch=plan, every=1000.0), reflector, context)
     reflector.members["output"] = worker.wake
 
-    def run(owner: Worker | Reflector) -> None:
-        with contextlib.suppress(Stopping):
-            owner.run()
-
-    threads = [threading.Thread(target=run, args=[owner]) for owner in (worker, reflector)]
-    for thread in threads:
-        thread.start()
-    try:
+    with until_stopped(worker.run, worker.stop), until_stopped(reflector.run, reflector.stop):
         yield reflector
-    finally:
-        worker.stop.set()
-        reflector.stop.set()
-        for thread in threads:
-            thread.join(10)
-            assert not thread.is_alive()
-
-
-def lines(path: Path) -> int:
-    return path.read_text().count("\n") if path.exists() else 0
 
 
 def test_a_watch_that_begins_while_its_task_is_polled_is_begun_once_more(
@@ -76,13 +58,13 @@ def test_a_watch_that_begins_while_its_task_is_polled_is_begun_once_more(
     os.mkfifo(fifo)
     script = f"[ -e {good} ] || exit 1; echo >> {watches}; {EVENT}; sleep 1000 & wait"
     with watched(tmp_path, f"echo >> {polls}; cat {fifo}", script, feeds=True) as reflector:
-        wait_until(lambda: lines(polls) == 1)
+        wait_until(lambda: line_count(polls) == 1)
         good.touch()
         wait_until(lambda: reflector.state == "watching")
         fifo.write_text("polled\n")
-        wait_until(lambda: lines(watches) == 2)
+        wait_until(lambda: line_count(watches) == 2)
         wait_until(lambda: (tmp_path / "output").read_text() == '{"n":1}\n')
-    assert lines(polls) == 1
+    assert line_count(polls) == 1
 
 
 @pytest.mark.slow
@@ -94,7 +76,7 @@ def test_a_list_is_asked_for_once_its_changes_rest(tmp_path: Path, monkeypatch: 
     with watched(tmp_path, f"echo >> {polls}; echo polled", script, feeds=False):
         wait_until(rest.exists)
         wait_until((tmp_path / "output").exists)
-    assert lines(polls) == 1
+    assert line_count(polls) == 1
 
 
 def test_what_comes_while_silence_is_looked_into_is_no_further_news(
@@ -108,9 +90,9 @@ def test_what_comes_while_silence_is_looked_into_is_no_further_news(
     with watched(
         tmp_path, line, f"until [ -e {looks} ]; do sleep 0.01; done; exit 1", feeds=True
     ) as reflector:
-        wait_until(lambda: (lines(looks), reflector.state) == (1, "down"))
+        wait_until(lambda: (line_count(looks), reflector.state) == (1, "down"))
         (tmp_path / "go1").touch()
-        wait_until(lambda: lines(looks) == 2)
+        wait_until(lambda: line_count(looks) == 2)
         assert not reflector.members["output"].is_set()
         (tmp_path / "go2").touch()
         wait_until((tmp_path / "output").exists)

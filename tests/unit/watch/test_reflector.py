@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from kubectl_sidecar.errors import Stopping
 from kubectl_sidecar.process.pipeline import Launcher, Pipeline
 from kubectl_sidecar.process.signals import Groups
 from kubectl_sidecar.task import WatchPlan
 from kubectl_sidecar.watch import reflector as module
 from kubectl_sidecar.watch.reflector import Reflector, log
 from tests.harness.waiting import wait_until
-from tests.unit.process.running import launcher, shell
+from tests.unit.process.running import launcher, line_count, shell, until_stopped
 
 TELL = """tell() { echo '{"type":"MODIFIED","object":{"n":'$1'}}'; }; """
 STAY = "sleep 1000 & wait"
@@ -50,26 +49,8 @@ def watching(script: str, starter: Launcher | None = None) -> Iterator[tuple[Ref
     plan = WatchPlan(shell(TELL + script), feeds=True, ahead=False)
     reflector = Reflector(plan, 1000.0, starter or launcher(), os.environ)
     reflector.members["x"] = member = Member(reflector)
-    ended: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            reflector.run()
-        except BaseException as error:  # noqa: BLE001 (looked at below)
-            ended.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with until_stopped(reflector.run, reflector.stop):
         yield reflector, member
-    finally:
-        reflector.stop.set()
-        thread.join(10)
-    assert [type(error) for error in ended] == [Stopping]
-
-
-def lines(path: Path) -> int:
-    return path.read_text().count("\n") if path.exists() else 0
 
 
 def test_what_a_watch_tells_while_it_is_being_renewed_counts_no_more(tmp_path: Path) -> None:
@@ -79,7 +60,7 @@ def test_what_a_watch_tells_while_it_is_being_renewed_counts_no_more(tmp_path: P
         wait_until(lambda: member.seen == [None, b'{"n":1}\n'])
         reflector.renew()
         assert (reflector.state, reflector.newest) == ("starting", None)
-        wait_until(lambda: lines(runs) == 2)
+        wait_until(lambda: line_count(runs) == 2)
         assert member.seen == [None, b'{"n":1}\n', None]
 
 
@@ -91,12 +72,12 @@ def test_a_watch_that_is_to_be_renewed_while_it_is_started_is_begun_once_more(tm
         def start(self, *words: Any, **options: Any) -> Pipeline:  # noqa: ANN401 (as they come)
             starts.append(Launcher.start(self, *words, **options))
             if len(starts) == 1:
-                wait_until(lambda: lines(runs) == 1)
+                wait_until(lambda: line_count(runs) == 1)
                 reflector.renew()
             return starts[-1]
 
     with watching(f"echo >> {runs}; {STAY}", Starter(Groups(), 5.0)) as (reflector, _):
-        wait_until(lambda: (lines(runs), len(starts)) == (2, 2))
+        wait_until(lambda: (line_count(runs), len(starts)) == (2, 2))
 
 
 @pytest.mark.parametrize(("said", "longest"), [("Error from server (Forbidden): no", 600), ("gone", 60)])
@@ -124,7 +105,7 @@ def test_failures_in_a_row_are_said_once_and_so_is_their_end(
     monkeypatch.setattr(module, "_SETTLED", 3.0)
     runs, good = tmp_path / "runs", tmp_path / "good"
     with watching(f"echo >> {runs}; [ -e {good} ] || exit 1; {STAY}"):
-        wait_until(lambda: lines(runs) > 5)
+        wait_until(lambda: line_count(runs) > 5)
         good.touch()
         wait_until(lambda: len(logs.messages) == 2)
     assert logs.messages == [POLLED, "watched again"]
